@@ -1,0 +1,272 @@
+"""The report: one JSON document, ``schema_version`` 1, that every command's output is drawn from.
+
+Nothing outside ``run`` and ``latency`` and ``env`` changes between two runs with the same input.
+Lengths of time are milliseconds where the name says ``_ms`` and seconds elsewhere; sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+
+class Record(BaseModel):
+    """A frozen part of the report; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tool(Record):
+    """Which prunecvt wrote the report."""
+
+    name: str = "prunecvt"
+    version: str
+
+
+class Run(Record):
+    """What changes from run to run."""
+
+    argv: list[str]
+    started: str
+    seconds: float
+    peak_rss_mb: float
+
+
+class Environment(Record):
+    """The machine and the versions that a latency belongs to."""
+
+    os: str
+    cpu: str
+    isa: list[str]
+    cores: int
+    threads: int
+    python: str
+    versions: dict[str, str]
+
+
+class Port(Record):
+    """A graph input or output; a dynamic dimension is its name, or "?" where it has none."""
+
+    name: str
+    kind: Literal["input", "output"]
+    dtype: str
+    shape: list[int | str]
+
+
+class InputFile(Record):
+    """The model as it came."""
+
+    path: str
+    sha256: str
+    bytes: int
+    opset: int
+    ir: int
+    ios: list[Port]
+
+
+class OutputFile(Record):
+    """A file that was written."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+class Outputs(Record):
+    """The files that were written; None where one was left out."""
+
+    onnx: OutputFile | None = None
+    ir: OutputFile | None = None
+    plan: OutputFile | None = None
+
+
+class ScoreRange(Record):
+    """The spread of a group's scores."""
+
+    min: float
+    median: float
+    max: float
+
+
+class GroupRow(Record):
+    """One group: the channels that live and die together, and what became of them.
+
+    ``members`` names the output tensors of the producing nodes; ``reason`` says why a group that
+    could be cut was left whole, and is "" where it was cut.
+    """
+
+    id: int
+    members: list[str]
+    channels_before: int
+    channels_after: int
+    kept: list[int]
+    score: ScoreRange | None = None
+    reason: str = ""
+
+
+class SkippedRow(Record):
+    """A producing node whose width cannot be cut (all of it, or ``channels`` of ``width``)."""
+
+    node: str
+    op: str
+    tensor: str
+    channels: int
+    width: int
+    code: str
+    reason: str
+
+
+class PassRow(Record):
+    """How long a pass took, and whether it changed the graph."""
+
+    name: str
+    seconds: float
+    changed: bool
+
+
+class Change(Record):
+    """A number before and after."""
+
+    before: float
+    after: float
+
+    @property
+    def ratio(self) -> float:
+        """After over before; 1 where there was nothing."""
+        return self.after / self.before if self.before else 1.0
+
+
+class Totals(Record):
+    """What the model costs, before and after; ``bytes`` is the ONNX file (with external data)."""
+
+    params: Change
+    macs: Change
+    bytes: Change
+    channels: Change
+
+
+class OracleCheck(Record):
+    """Slimmed model against the original with the removed channels multiplied by zero."""
+
+    max_abs: float
+    max_rel: float
+    tolerance: float
+    samples: int
+    passed: bool
+
+
+class Fidelity(Record):
+    """Slimmed model against the original as it was: what the cut costs."""
+
+    data: Literal["random", "calibration"]
+    samples: int
+    cosine: float
+    sqnr_db: float | None
+    max_rel: float
+    top1_agree: float | None = None
+
+
+class ParityCheck(Record):
+    """The same file in another runtime."""
+
+    max_abs: float
+    max_rel: float
+    tolerance: float
+    passed: bool
+
+
+class Verify(Record):
+    """Every check that ran before anything was written; None where a check was left out."""
+
+    checker: bool
+    ort: bool
+    io_contract: bool
+    masked_dense: OracleCheck | None = None
+    fidelity: Fidelity | None = None
+    openvino: ParityCheck | None = None
+    skipped: list[str] = Field(default_factory=list)
+
+
+class Timing(Record):
+    """The distribution of one model's latency; ``*_ms`` of one inference."""
+
+    median_ms: float
+    p10: float
+    p90: float
+    p99: float
+    min_ms: float
+    cpu_median_ms: float
+    n: int
+    load_ms: float
+    first_ms: float
+    samples_ms: list[float]
+
+
+class Layout(Record):
+    """How onnxruntime's optimised graph runs the convolutions."""
+
+    nchwc_convs: int
+    plain_convs: int
+    reorders: int
+
+
+class LatencyRow(Record):
+    """Two models timed against each other in one runtime, round by round.
+
+    ``ratio`` is after over before (below 1 is faster), of CPU medians for one thread and of wall
+    medians for more; ``contended`` says that the machine was busy and wall times cannot be trusted.
+    """
+
+    backend: Literal["onnxruntime", "openvino"]
+    threads: int
+    shape: dict[str, list[int]]
+    before: Timing
+    after: Timing
+    ratio: float
+    ratio_ci95: tuple[float, float]
+    judged_by: Literal["cpu", "wall"]
+    macs_ratio: float | None = None
+    contended: bool
+    significant: bool
+
+
+class LayoutCheck(Record):
+    """Layout before and after; ``fell_off`` names convolutions that left the blocked path."""
+
+    before: Layout
+    after: Layout
+    fell_off: list[str]
+
+
+class Gate(Record):
+    """A ``--fail-if`` expression and what it came to."""
+
+    expr: str
+    value: float
+    passed: bool
+
+
+class Report(Record):
+    """All of it."""
+
+    schema_version: Literal[1] = 1
+    status: Literal["ok", "nothing-to-prune", "failed"]
+    tool: Tool
+    run: Run
+    env: Environment
+    input: InputFile
+    output: Outputs
+    settings: dict[str, Any]
+    criterion: str
+    groups: list[GroupRow]
+    skipped: list[SkippedRow]
+    passes: list[PassRow]
+    totals: Totals
+    verify: Verify | None
+    latency: list[LatencyRow]
+    layout: LayoutCheck | None
+    gates: list[Gate] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)

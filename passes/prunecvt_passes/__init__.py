@@ -1,0 +1,1 @@
+"""What happens to the graph: labels, groups, scores, allocation, slicing, recovery."""
