@@ -1,0 +1,360 @@
+"""How channels flow: one walk that gives every axis of every tensor its labels.
+
+An axis carries nothing (never cut) or a vector of integer labels, one per index. Labels that a rule
+*ties* live and die together; labels that are *pinned* must stay, and the pin says why. Every axis of
+every floating-point initializer starts with labels of its own, so weights, biases, per-channel
+parameters and constants need no special treatment: rules tie them to the data they meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from prunecvt_passes.arithmetic import moved
+from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node
+from prunecvt_passes.model import Array
+
+Labels = npt.NDArray[np.int64]
+Axis = Labels | None
+Axes = list[Axis]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Labels ``start`` to ``start + len - 1`` index ``axis`` of ``tensor``, in order."""
+
+    tensor: str
+    axis: int
+    start: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Labels that must stay: a stable code, and a reason that names the node."""
+
+    labels: Labels
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Read:
+    """Input ``place`` of ``node`` sums over ``axis``: where a removed channel is multiplied by zero."""
+
+    node: Node
+    place: int
+    axis: int
+    labels: Labels
+
+
+@dataclass(frozen=True)
+class Producer:
+    """A node whose weight makes channels: ``labels`` of its output's channel axis, None where fixed."""
+
+    node: Node
+    tensor: str
+    width: int
+    labels: Axis
+
+
+@dataclass(frozen=True)
+class Use:
+    """Axis ``axis`` of a tensor read by ``node`` plays ``role`` for the labels it carries.
+
+    Roles: weight_out, weight_in, bias, scale (of a normalisation).
+    """
+
+    node: Node
+    tensor: str
+    axis: int
+    role: str
+
+
+@dataclass(frozen=True)
+class Count:
+    """Entry ``position`` of an integer input or attribute is the number of kept ``labels``.
+
+    Attributes:
+        node: whose parameter it is.
+        slot: input place, or attribute name.
+        values: the whole parameter as it is now; one element stands for a plain integer attribute.
+        position: the entry.
+        labels: what it counts.
+        unless: an attribute that has to go when this parameter is written ("" where none).
+    """
+
+    node: Node
+    slot: int | str
+    values: tuple[int, ...]
+    position: int
+    labels: Labels
+    unless: str = ""
+
+
+@dataclass(frozen=True)
+class Remap:
+    """Constant indices (input ``place`` of ``node``) into an axis that carries ``labels``."""
+
+    node: Node
+    place: int
+    labels: Labels
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What the walk found: see the parts.
+
+    Attributes:
+        graph: the index that was walked.
+        axes: tensor -> labels by axis.
+        total: labels are 1 to ``total - 1``.
+        ranges: where each label comes from, in the order of their labels.
+        ties: pairs of label vectors of equal length.
+        pins, reads, producers, uses, counts, remaps: as their classes say.
+        per_group: labels of channels that a grouped convolution splits among its groups.
+    """
+
+    graph: Graph
+    axes: dict[str, Axes]
+    total: int
+    ranges: tuple[Range, ...]
+    ties: tuple[tuple[Labels, Labels], ...]
+    pins: tuple[Pin, ...]
+    reads: tuple[Read, ...]
+    producers: tuple[Producer, ...]
+    uses: tuple[Use, ...]
+    counts: tuple[Count, ...]
+    remaps: tuple[Remap, ...]
+    per_group: tuple[Labels, ...]
+
+
+@dataclass
+class Flow:
+    """The walk in progress; rules read and record through it."""
+
+    graph: Graph
+    axes: dict[str, Axes] = field(default_factory=dict)
+    total: int = 1
+    ranges: list[Range] = field(default_factory=list)
+    ties: list[tuple[Labels, Labels]] = field(default_factory=list)
+    pins: list[Pin] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
+    producers: list[Producer] = field(default_factory=list)
+    uses: list[Use] = field(default_factory=list)
+    counts: list[Count] = field(default_factory=list)
+    remaps: list[Remap] = field(default_factory=list)
+    per_group: list[Labels] = field(default_factory=list)
+    sizes: dict[str, list[Axis]] = field(default_factory=dict)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Dimensions of ``name``; the walk only runs rules where they are known."""
+        return self.graph.shape(name) or ()
+
+    def axes_of(self, name: str) -> Axes:
+        """Labels of ``name`` by axis; an initializer gets its own when it is first read."""
+        if name not in self.axes:
+            values = self.graph.constant(name)
+            labelled = values is not None and values.ndim and _is_data(values)
+            self.axes[name] = [
+                self.fresh(name, axis, size) if labelled else None
+                for axis, size in enumerate(self.shape(name))
+            ]
+        return list(self.axes[name])
+
+    def fresh(self, tensor: str, axis: int, size: int) -> Axis:
+        """New labels for an axis; none for an axis of one, which is never cut."""
+        if size <= 1:
+            return None
+        self.ranges.append(Range(tensor, axis, self.total, size))
+        labels = np.arange(self.total, self.total + size)
+        self.total += size
+        return labels
+
+    def fixed(self, tensor: str, axis: int, size: int, code: str, reason: str) -> Labels:
+        """New labels that are pinned from the start."""
+        self.ranges.append(Range(tensor, axis, self.total, size))
+        labels = np.arange(self.total, self.total + size)
+        self.total += size
+        self.pins.append(Pin(labels, code, reason))
+        return labels
+
+    def tie(self, first: Axis, second: Axis, node: Node, what: str = "") -> Axis:
+        """Makes two axes of equal size live and die together; pins the one whose mate has no labels.
+
+        Returns:
+            the labels that stand for both.
+        """
+        if first is None or second is None:
+            self.pin(first if second is None else second, node, "fixed-partner", what or _PARTNER)
+            return None
+        if first is not second:
+            self.ties.append((first, second))
+        return first
+
+    def pin(self, labels: Axis, node: Node, code: str, what: str) -> None:
+        """Keeps ``labels``; the reason reads "<node> <what>"."""
+        if labels is not None and labels.size:
+            self.pins.append(Pin(labels.ravel(), code, f"{node.title} {what}"))
+
+    def pin_tensor(self, name: str, node: Node, code: str, what: str) -> None:
+        """Keeps every channel of a tensor."""
+        for labels in self.axes_of(name):
+            self.pin(labels, node, code, what)
+
+    def reading(self, node: Node, place: int, axis: int) -> None:
+        """Records that ``node`` sums over an axis of an input."""
+        labels = self.axes_of(node.inputs[place])[axis]
+        if labels is not None:
+            self.reads.append(Read(node, place, axis, labels))
+
+    def plain(self, name: str) -> Axes:
+        """Axes without labels for ``name``."""
+        return [None] * len(self.shape(name))
+
+    def frozen(self) -> Channels:
+        """The result, once every node was walked."""
+        return Channels(
+            self.graph,
+            self.axes,
+            self.total,
+            tuple(self.ranges),
+            tuple(self.ties),
+            tuple(self.pins),
+            tuple(self.reads),
+            tuple(self.producers),
+            tuple(self.uses),
+            tuple(self.counts),
+            tuple(self.remaps),
+            tuple(self.per_group),
+        )
+
+
+_PARTNER = "combines it with values that are not cut"
+Rule = Callable[[Flow, Node], Sequence[Axes]]
+
+
+def _is_data(values: Array) -> bool:
+    """Whether an initializer holds weights or data rather than sizes and indices."""
+    if values.dtype.kind in "iu" and values.dtype.itemsize > 2:
+        return values.ndim > 1
+    return values.dtype.kind != "O"
+
+
+def trace(graph: Graph, rules: dict[str, Rule]) -> Channels:
+    """Walks ``graph`` once and returns its labels.
+
+    Args:
+        graph: an index with shapes.
+        rules: operator -> rule; what has no rule pins what it touches.
+    """
+    flow = Flow(graph)
+    for name in graph.inputs:
+        flow.axes[name] = flow.plain(name)
+    for node in graph.nodes:
+        if node.op in ("If", "Loop", "Scan") or node.subgraphs:
+            unknown(flow, node, "has a body of its own, which is left alone", "subgraph")
+        elif not _shaped(flow, node):
+            unknown(flow, node, "has an input or output of unknown shape", "unknown-shape")
+        elif node.domain in DEFAULT_DOMAINS and _sizes_step(flow, node):
+            continue
+        elif node.domain not in DEFAULT_DOMAINS or node.op not in rules:
+            unknown(flow, node)
+        else:
+            made = rules[node.op](flow, node)
+            for name, axes in zip(node.outputs, made, strict=False):
+                if name:
+                    flow.axes[name] = [_static(flow, name, k, a) for k, a in enumerate(axes)]
+            for name in node.outputs[len(made) :]:
+                flow.axes[name] = flow.plain(name)
+    for name in graph.outputs:
+        for labels in flow.axes_of(name):
+            if labels is not None:
+                flow.pins.append(Pin(labels, "graph-output", f"'{name}' is an output of the model"))
+    for name in sorted(graph.captured):
+        if name in flow.axes or graph.is_initializer(name):
+            for labels in flow.axes_of(name):
+                if labels is not None:
+                    reason = f"'{name}' is read inside a subgraph"
+                    flow.pins.append(Pin(labels, "subgraph", reason))
+    return flow.frozen()
+
+
+def _shaped(flow: Flow, node: Node) -> bool:
+    names = (*node.inputs, *node.outputs)
+    return all(flow.graph.shape(name) is not None for name in names if name)
+
+
+def _static(flow: Flow, name: str, axis: int, labels: Axis) -> Axis:
+    """Labels of an axis whose size changes with the inputs cannot be cut."""
+    if labels is not None and (flow.graph.dynamic(name)[axis] or labels.size <= 1):
+        reason = f"axis {axis} of '{name}' changes size with the model's inputs"
+        flow.pins.append(Pin(labels, "dynamic-axis", reason))
+        return None
+    return labels
+
+
+def unknown(
+    flow: Flow, node: Node, what: str = "has no rule, so what it reads stays", code: str = "no-rule"
+) -> None:
+    """Pins everything a node reads; its outputs carry no labels."""
+    for name in filter(None, node.inputs):
+        for labels in flow.axes_of(name):
+            flow.pin(labels, node, code, what)
+        pin_sizes(flow, node, name, what)
+    for name in filter(None, node.outputs):
+        flow.axes[name] = flow.plain(name)
+
+
+def pin_sizes(flow: Flow, node: Node, name: str, what: str = "computes with its size") -> None:
+    """Pins the labels that a tensor of sizes counts."""
+    for labels in flow.sizes.get(name, ()):
+        flow.pin(labels, node, "size-read", what)
+
+
+_SIZE_MOVES = frozenset("Gather Slice Concat Squeeze Unsqueeze Cast Identity Reshape".split())
+_SIZE_READERS = {"Reshape": 1, "Expand": 1, "Resize": 3}
+
+
+def _sizes_step(flow: Flow, node: Node) -> bool:
+    """Follows sizes of labelled axes through shape arithmetic; says whether the node was that.
+
+    ``flow.sizes[t][i]`` are the labels that element i of the integer tensor t counts at run time.
+    """
+    if node.op == "Shape":
+        cut = slice(node.attributes.get("start"), node.attributes.get("end"))
+        counted = flow.axes_of(node.inputs[0])[cut]
+        if any(labels is not None for labels in counted):
+            flow.sizes[node.outputs[0]] = counted
+        flow.axes[node.outputs[0]] = [None]
+        return True
+    touched = [name for name in node.inputs if name in flow.sizes]
+    if not touched:
+        return False
+    if node.op in _SIZE_MOVES and touched != [node.input(1)]:
+        moved = _moved_sizes(flow, node)
+        if moved is not None:
+            flow.sizes[node.outputs[0]] = moved
+            flow.axes[node.outputs[0]] = flow.plain(node.outputs[0])
+            return True
+    place = _SIZE_READERS.get(node.op)
+    for name in touched:
+        if place is None or name != node.input(place):
+            pin_sizes(flow, node, name)
+    return False
+
+
+def _moved_sizes(flow: Flow, node: Node) -> list[Axis] | None:
+    """The counted labels after a data movement, None where it is not one that is followed."""
+    slots: list[Axis] = [None]
+    columns = []
+    for name in node.inputs if node.op == "Concat" else node.inputs[:1]:
+        counted = flow.sizes.get(name, [None] * int(np.prod(flow.shape(name))))
+        columns.append(np.arange(len(slots), len(slots) + len(counted)).reshape(flow.shape(name)))
+        slots.extend(counted)
+    places = moved(flow.graph, node, columns)
+    return None if places is None else [slots[int(place)] for place in np.ravel(places)]

@@ -1,0 +1,203 @@
+"""A frozen index over a model: nodes in order, who makes a tensor, who reads it, its shape.
+
+Passes that analyse read this; passes that edit work on the ``Model`` and index it anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+
+from prunecvt_passes.model import Array, Model
+
+DEFAULT_DOMAINS = ("", "ai.onnx")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of the graph; ``index`` is its place in the model's node list.
+
+    Missing optional inputs and outputs are "".
+    """
+
+    index: int
+    op: str
+    domain: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    proto: onnx.NodeProto = field(repr=False)
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """Attribute name -> value (strings decoded); subgraphs are left out."""
+        found = {}
+        for attribute in self.proto.attribute:
+            if attribute.type not in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+                value = onnx.helper.get_attribute_value(attribute)
+                found[attribute.name] = value.decode() if isinstance(value, bytes) else value
+        return found
+
+    @property
+    def title(self) -> str:
+        """How messages call the node: its operator and its name (or what it makes)."""
+        return f"{self.op} '{self.name or next(filter(None, self.outputs), self.index)}'"
+
+    def input(self, index: int) -> str:
+        """Name of input ``index``, "" where it is left out."""
+        return self.inputs[index] if index < len(self.inputs) else ""
+
+    def output(self, index: int) -> str:
+        """Name of output ``index``, "" where it is left out."""
+        return self.outputs[index] if index < len(self.outputs) else ""
+
+    @property
+    def subgraphs(self) -> list[onnx.GraphProto]:
+        """The bodies of If, Loop, Scan and the like."""
+        return [graph for attribute in self.proto.attribute for graph in _graphs(attribute)]
+
+
+def _graphs(attribute: onnx.AttributeProto) -> list[onnx.GraphProto]:
+    if attribute.type == onnx.AttributeProto.GRAPH:
+        return [attribute.g]
+    return list(attribute.graphs)
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What is known of every tensor's shape.
+
+    Attributes:
+        sizes: tensor -> dimensions, at the sizes that were probed for the dynamic ones.
+        dynamic: tensor -> for each dimension, whether it changes with the graph inputs.
+        dtypes: tensor -> ONNX element type.
+    """
+
+    sizes: dict[str, tuple[int, ...]]
+    dynamic: dict[str, tuple[bool, ...]]
+    dtypes: dict[str, int]
+
+    def known(self, name: str) -> bool:
+        """Whether the tensor's dimensions are known."""
+        return name in self.sizes
+
+    def is_dynamic(self, name: str) -> tuple[bool, ...]:
+        """For each dimension of ``name``, whether it changes with the graph inputs."""
+        return self.dynamic.get(name) or (False,) * len(self.sizes[name])
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The index; see the module's text.
+
+    Invariants: nodes are in topological order; every non-empty tensor name has one maker (a node, an
+    initializer or a graph input).
+    """
+
+    model: Model
+    nodes: tuple[Node, ...]
+    producer: dict[str, Node]
+    readers: dict[str, list[tuple[Node, int]]]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    captured: frozenset[str]
+    opset: int
+    shapes: Shapes
+
+    def constant(self, name: str) -> Array | None:
+        """Values of the initializer ``name``; None where it is not one."""
+        return self.model.weights.get(name)
+
+    def is_initializer(self, name: str) -> bool:
+        """Whether ``name`` is an initializer."""
+        return name in self.model.weights
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Dimensions of ``name``, None where they are not known."""
+        values = self.model.weights.get(name)
+        return values.shape if values is not None else self.shapes.sizes.get(name)
+
+    def dynamic(self, name: str) -> tuple[bool, ...]:
+        """For each dimension of ``name``, whether it changes with the graph inputs."""
+        if name in self.model.weights:
+            return (False,) * self.model.weights[name].ndim
+        return self.shapes.is_dynamic(name)
+
+    def only_reader(self, name: str) -> tuple[Node, int] | None:
+        """The node and input that alone reads ``name``; None if it is read elsewhere too."""
+        readers = self.readers.get(name, [])
+        if len(readers) != 1 or name in self.outputs or name in self.captured:
+            return None
+        return readers[0]
+
+
+NO_SHAPES = Shapes({}, {}, {})
+
+
+def opset_of(proto: onnx.ModelProto) -> int:
+    """Version of the default operator set; 1 where none is stated."""
+    return next((o.version for o in proto.opset_import if o.domain in DEFAULT_DOMAINS), 1)
+
+
+def index(model: Model, shapes: Shapes = NO_SHAPES) -> Graph:
+    """Indexes ``model``; ``shapes`` may be left out where only the wiring matters."""
+    graph = model.proto.graph
+    nodes = tuple(
+        Node(i, n.op_type, n.domain, n.name, tuple(n.input), tuple(n.output), n)
+        for i, n in enumerate(graph.node)
+    )
+    producer = {name: node for node in nodes for name in node.outputs if name}
+    readers: dict[str, list[tuple[Node, int]]] = {}
+    for node in nodes:
+        for place, name in enumerate(node.inputs):
+            if name:
+                readers.setdefault(name, []).append((node, place))
+    return Graph(
+        model,
+        nodes,
+        producer,
+        readers,
+        tuple(value.name for value in graph.input),
+        tuple(value.name for value in graph.output),
+        captured_names(graph),
+        opset_of(model.proto),
+        shapes,
+    )
+
+
+def captured_names(graph: onnx.GraphProto) -> frozenset[str]:
+    """Names of ``graph`` that a body inside it reads."""
+    return frozenset(
+        name
+        for node in graph.node
+        for attribute in node.attribute
+        if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+        for body in _graphs(attribute)
+        for name in captures(body)
+    )
+
+
+def captures(body: onnx.GraphProto) -> Iterator[str]:
+    """Yields the names that ``body`` reads from the graphs around it."""
+    own = {value.name for value in body.input} | {t.name for t in body.initializer}
+    own.update(t.values.name for t in body.sparse_initializer)
+    for node in body.node:
+        for name in node.input:
+            if name and name not in own:
+                yield name
+        for attribute in node.attribute:
+            for inner in _graphs(attribute):
+                yield from (name for name in captures(inner) if name not in own)
+        own.update(node.output)
+    yield from (value.name for value in body.output if value.name not in own)
+
+
+def integers(graph: Graph, name: str) -> tuple[int, ...] | None:
+    """Values of a constant integer tensor (a scalar counts as one), None where it is not constant."""
+    values = graph.constant(name) if name else None
+    return None if values is None else tuple(int(v) for v in np.ravel(values))

@@ -1,0 +1,282 @@
+"""Brings a model into the normal form that the other passes rely on.
+
+Local functions are inlined, constants are initializers, what follows from constants or fixed shapes
+is computed, no initializer is a graph input, no vector is shared between two readers, and every
+tensor's shape is known. Opsets, IR version, metadata, names, dtypes and dynamic dimensions stay.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import onnx
+import onnx.inliner
+from onnx import numpy_helper
+
+from prunecvt_passes import runtime
+from prunecvt_passes.arithmetic import Known, evaluate
+from prunecvt_passes.clean import drop_dead, outer_names
+from prunecvt_passes.errors import UnsupportedError
+from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node, Shapes, index
+from prunecvt_passes.model import Array, Model
+from prunecvt_passes.samples import InputSizes
+from prunecvt_passes.shapes import Sizes, infer
+
+log = logging.getLogger("prunecvt")
+
+# Not computed ahead although their inputs are constant: random, or stored smaller than they compute.
+_LEFT = frozenset(
+    "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli "
+    "DequantizeLinear Constant".split()
+)
+_GROWTH = 1 << 20  # bytes that folding may add per tensor beyond the size of what it came from
+
+
+def normalise(model: Model, input_sizes: InputSizes | None = None) -> tuple[Model, Graph, Sizes]:
+    """Returns the normal form, its index with shapes, and the input sizes these hold at.
+
+    Args:
+        model: left as it is.
+        input_sizes: input -> sizes, for dynamic inputs.
+
+    Raises:
+        UnsupportedError: E401, E402, E410: the model cannot be inlined, shaped or run.
+        UsageError: E203, a stated size does not fit.
+    """
+    model = inline_functions(model)
+    model = model.copy()
+    _constants_to_initializers(model)
+    _initializers_are_no_inputs(model)
+    _fold(model)
+    shapes, sizes = infer(model, input_sizes)
+    _fold_arithmetic(model, shapes)
+    _fold(model)
+    drop_dead(model)
+    _unshare_vectors(model)
+    del model.proto.graph.value_info[:]
+    return model, index(model, shapes), sizes
+
+
+def inline_functions(model: Model) -> Model:
+    """Returns the model with its local functions inlined.
+
+    Raises:
+        UnsupportedError: E401, a function cannot be inlined.
+    """
+    if not model.proto.functions:
+        return model
+    try:
+        return Model(onnx.inliner.inline_local_functions(model.proto), model.weights, model.source)
+    except Exception as error:  # onnx's C++ errors share no public base class
+        raise UnsupportedError(
+            "E401",
+            "a local function of the model cannot be inlined",
+            where=f"{model.source}: {str(error)[:300]}",
+            help="export the model without local functions",
+        ) from error
+
+
+def _constant_value(node: onnx.NodeProto) -> Array | None:
+    attribute = node.attribute[0]
+    if attribute.name == "value":
+        return numpy_helper.to_array(attribute.t)
+    dtype = {"value_float": np.float32, "value_floats": np.float32}.get(attribute.name, np.int64)
+    if attribute.name in ("value_float", "value_floats", "value_int", "value_ints"):
+        return np.array(onnx.helper.get_attribute_value(attribute), dtype)
+    return None  # strings and sparse values stay nodes
+
+
+def _constants_to_initializers(model: Model) -> None:
+    """Constant nodes and Identity nodes on constants become initializers."""
+    graph = model.proto.graph
+    fixed = {value.name for value in graph.output}
+    found: dict[str, Array] = {}
+    kept = []
+    for node in graph.node:
+        output = node.output[0] if node.output else ""
+        value = None
+        if output not in fixed and node.domain in DEFAULT_DOMAINS:
+            if node.op_type == "Constant" and len(node.attribute) == 1:
+                value = _constant_value(node)
+            elif node.op_type == "Identity":
+                value = found.get(node.input[0], model.weights.get(node.input[0]))
+        if value is None:
+            kept.append(node)
+        else:
+            found[output] = value
+    if found:
+        _replace_nodes(model, kept)
+        model.set_weights(found)
+
+
+def _replace_nodes(model: Model, nodes: list[onnx.NodeProto]) -> None:
+    """Keeps only ``nodes``, in their order."""
+    del model.proto.graph.node[:]
+    model.proto.graph.node.extend(nodes)
+
+
+def _initializers_are_no_inputs(model: Model) -> None:
+    """Drops graph inputs that only give an initializer's type (IR 3 demanded them)."""
+    graph = model.proto.graph
+    listed = [value for value in graph.input if value.name in model.weights]
+    for value in listed:
+        graph.input.remove(value)
+    if listed:
+        log.info("%d initializers were listed as graph inputs too; they are constants now", len(listed))
+        model.proto.ir_version = max(model.proto.ir_version, 4)
+
+
+def _foldable(graph: Graph) -> list[Node]:
+    """Nodes that follow from constants alone, in order."""
+    constant = set(graph.model.weights)
+    found = []
+    for node in graph.nodes:
+        if (
+            node.inputs
+            and all(name in constant for name in node.inputs if name)
+            and any(node.inputs)
+            and node.op not in _LEFT
+            and not node.subgraphs
+            and not any(name in graph.outputs for name in node.outputs)
+        ):
+            found.append(node)
+            constant.update(name for name in node.outputs if name)
+    return found
+
+
+def _fold(model: Model) -> None:
+    """Computes, in one run, every node that follows from constants alone."""
+    graph = index(model)
+    nodes = _foldable(graph)
+    if not nodes:
+        return
+    made = {name for node in nodes for name in node.outputs if name}
+    inside = {node.index for node in nodes}
+    wanted = sorted(
+        name
+        for name in made
+        if name in graph.captured
+        or any(reader.index not in inside for reader, _ in graph.readers.get(name, []))
+    )
+    values = _computed(model, nodes, wanted)
+    allowed = _GROWTH + max((model.weights[n].nbytes for d in nodes for n in d.inputs if n in model.weights), default=0)
+    values = {name: value for name, value in values.items() if value.nbytes <= allowed}
+    if values:
+        model_values = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+        _take_over(model, model_values)
+
+
+def _computed(model: Model, nodes: list[Node], wanted: list[str]) -> dict[str, Array]:
+    """Values of ``wanted``; nothing where onnxruntime will not compute them."""
+    part = Model(onnx.ModelProto(), {}, model.source)
+    part.proto.CopyFrom(model.proto)
+    graph = part.proto.graph
+    for kept in (graph.node, graph.output, graph.input, graph.initializer, graph.value_info):
+        del kept[:]
+    graph.node.extend(node.proto for node in nodes)
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    needed = {name for node in nodes for name in node.inputs}
+    part.weights.update({n: v for n, v in model.weights.items() if n in needed})
+    graph.initializer.extend(t for t in model.proto.graph.initializer if t.name in needed)
+    try:
+        return runtime.run(part, {}, wanted)
+    except UnsupportedError as error:
+        log.info("constants are not folded: %s", error.where)
+        return {}
+
+
+def _take_over(model: Model, values: dict[str, Array]) -> None:
+    """Makes ``values`` initializers in place of the nodes that compute them."""
+    kept = [node for node in model.proto.graph.node if not any(o in values for o in node.output)]
+    doomed = [node for node in model.proto.graph.node if any(o in values for o in node.output)]
+    # a node with one output that is still computed has to stay; its folded outputs are renamed away
+    for node in doomed:
+        if any(o and o not in values for o in node.output):
+            kept.append(node)
+            for name in [o for o in node.output if o in values]:
+                del values[name]
+    order = {id(node): place for place, node in enumerate(model.proto.graph.node)}
+    _replace_nodes(model, sorted(kept, key=lambda node: order[id(node)]))
+    model.set_weights(values)
+    drop_dead(model)
+
+
+def _fold_arithmetic(model: Model, shapes: Shapes) -> None:
+    """Writes down what follows from fixed shapes, and Reshape and Expand targets as constants."""
+    graph = index(model, shapes)
+    known = evaluate(graph)
+    fixed = {
+        name: value.value
+        for name, value in known.items()
+        if value.fixed and name not in graph.outputs and name in outer_names(graph, known)
+    }
+    targets: dict[str, Array] = {}
+    for node in graph.nodes:
+        place = {"Reshape": 1, "Expand": 1}.get(node.op)
+        if place is None or node.domain not in DEFAULT_DOMAINS or graph.opset < 5:
+            continue
+        name = node.input(place)
+        if graph.is_initializer(name) or name in fixed:
+            continue
+        target = _target(graph, node, known.get(name))
+        if target is not None:
+            targets[f"{node.outputs[0]}__target"] = target
+            model.proto.graph.node[node.index].input[place] = f"{node.outputs[0]}__target"
+    if targets:
+        model.set_weights(targets)
+    if fixed:
+        _take_over(model, fixed)
+    drop_dead(model)
+
+
+def _target(graph: Graph, node: Node, known: Known | None) -> Array | None:
+    """A constant target that says the same at every input size; None where there is none."""
+    before, after = graph.shape(node.inputs[0]), graph.shape(node.outputs[0])
+    if before is None or after is None:
+        return None
+    changing, moving = graph.dynamic(node.outputs[0]), graph.dynamic(node.inputs[0])
+    if node.op == "Expand":
+        offset = len(after) - len(before)
+        same = [k >= offset and moving[k - offset] and before[k - offset] == after[k] for k in range(len(after))]
+        if any(c and not s for c, s in zip(changing, same, strict=True)):
+            return None
+        return np.array([1 if c else n for c, n in zip(changing, after, strict=True)], np.int64)
+    if node.attributes.get("allowzero") or 0 in after:
+        return None
+    copied = [
+        c and k < len(before) and moving[k] and before[k] == after[k] and _aligned(before, after, k)
+        for k, c in enumerate(changing)
+    ]
+    open_axes = [k for k, c in enumerate(changing) if c and not copied[k]]
+    if len(open_axes) > 1:
+        return None
+    target = [0 if copied[k] else -1 if k in open_axes else n for k, n in enumerate(after)]
+    return np.array(target, np.int64)
+
+
+def _aligned(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> bool:
+    """Whether ``axis`` starts at the same place in memory on both sides of a Reshape."""
+    return before[:axis] == after[:axis] or int(np.prod(before[:axis])) == int(np.prod(after[:axis]))
+
+
+def _unshare_vectors(model: Model) -> None:
+    """Gives every reader of a shared vector its own: exporters merge equal biases and scales.
+
+    Matrices and filters stay shared: two nodes that read one filter are meant to.
+    """
+    readers: dict[str, int] = {}
+    added: dict[str, Array] = {}
+    for node in model.proto.graph.node:
+        for place, name in enumerate(node.input):
+            values = model.weights.get(name)
+            if values is None or values.dtype.kind != "f" or values.size != max(values.shape, default=0):
+                continue
+            if values.size == 1:
+                continue
+            count = readers[name] = readers.get(name, 0) + 1
+            if count > 1:
+                own = f"{name}__{count}"
+                node.input[place] = own
+                added[own] = values
+    model.set_weights(added)

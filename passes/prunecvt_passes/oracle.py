@@ -1,0 +1,97 @@
+"""The oracle: the original with every removed channel multiplied by zero where it is read."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from prunecvt_passes.choose import Removal
+from prunecvt_passes.groups import Groups
+from prunecvt_passes.model import Array, Model
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two runs are apart: largest absolute one, and largest relative to each output's peak."""
+
+    absolute: float
+    relative: float
+
+
+def masked(groups: Groups, removal: Removal) -> Model:
+    """Returns the original with a Mul by a 0/1 vector in front of every read of removed channels.
+
+    It shares every weight with the original and none of the code that slices.
+    """
+    channels = groups.channels
+    graph = channels.graph
+    kept = ~removal.removed[groups.class_of]
+    model = graph.model.copy()
+    by_read: dict[tuple[int, int], list[tuple[int, Array]]] = defaultdict(list)
+    for read in channels.reads:
+        if not kept[read.labels].all():
+            by_read[read.node.index, read.place].append((read.axis, kept[read.labels]))
+    made: dict[tuple[str, bytes], str] = {}
+    inserts: dict[int, list[onnx.NodeProto]] = defaultdict(list)
+    masks: dict[str, Array] = {}
+    for (index, place), cuts in by_read.items():
+        node = model.proto.graph.node[index]
+        name = node.input[place]
+        shape = graph.shape(name) or ()
+        mask = np.ones((1,) * len(shape), bool)
+        for axis, keep in cuts:
+            mask = mask & keep.reshape([-1 if k == axis else 1 for k in range(len(shape))])
+        key = (name, mask.tobytes())
+        if key not in made:
+            made[key] = f"{name}__masked_{len(made)}"
+            masks[f"{made[key]}__mask"] = mask.astype(_dtype(graph, name))
+            inserts[index].append(
+                onnx.helper.make_node("Mul", [name, f"{made[key]}__mask"], [made[key]])
+            )
+        node.input[place] = made[key]
+    nodes = list(model.proto.graph.node)
+    del model.proto.graph.node[:]
+    for index, node in enumerate(nodes):
+        model.proto.graph.node.extend(inserts.get(index, ()))
+        model.proto.graph.node.append(node)
+    model.set_weights(masks)
+    return model
+
+
+def _dtype(graph, name: str) -> np.dtype:  # type: ignore[no-untyped-def, type-arg]
+    values = graph.constant(name)
+    if values is not None:
+        return values.dtype
+    return onnx.helper.tensor_dtype_to_np_dtype(graph.shapes.dtypes.get(name, 1))
+
+
+def difference(expected: Mapping[str, Array], found: Mapping[str, Array]) -> Difference:
+    """Compares two runs' outputs.
+
+    Returns:
+        The largest absolute difference, and the largest of max|a - b| / max|a| over the outputs.
+        Outputs that are not numbers count as equal or infinitely far.
+    """
+    absolute = relative = 0.0
+    for name, a in expected.items():
+        b = found[name]
+        if a.shape != b.shape or a.dtype.kind not in "fiub":
+            gap = 0.0 if np.array_equal(a, b) else np.inf
+            absolute, relative = max(absolute, gap), max(relative, gap)
+            continue
+        if a.size == 0:
+            continue
+        first, second = a.astype(np.float64), b.astype(np.float64)
+        same = (first == second) | (np.isnan(first) & np.isnan(second))
+        with np.errstate(invalid="ignore"):
+            gaps = np.where(same, 0.0, np.abs(first - second))
+        gap = float(np.max(np.where(np.isnan(gaps), np.inf, gaps)))
+        finite = np.abs(first[np.isfinite(first)])
+        peak = float(finite.max()) if finite.size else 0.0
+        absolute = max(absolute, gap)
+        relative = max(relative, gap / peak if peak else gap)
+    return Difference(absolute, relative)

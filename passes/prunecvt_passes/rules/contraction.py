@@ -1,0 +1,186 @@
+"""Operators that make channels: each sums over its input's channels and makes fresh ones."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prunecvt_passes.flow import Axes, Axis, Count, Flow, Labels, Producer, Use
+from prunecvt_passes.graph import Node
+
+_FIXED_INPUT = "sums over an input axis that is not cut"
+
+
+def contract(flow: Flow, node: Node, data: int, axis: int, weight: Axis) -> None:
+    """Ties the summed axis of input ``data`` to the weight's and records the read."""
+    labels = flow.axes_of(node.inputs[data])[axis]
+    if labels is None and weight is None:
+        return
+    flow.tie(labels, weight, node, _FIXED_INPUT)
+    flow.reading(node, data, axis)
+
+
+def produce(flow: Flow, node: Node, width: int, labels: Axis) -> None:
+    """Records that the node's weight makes the channels ``labels`` of its first output."""
+    flow.producers.append(Producer(node, node.outputs[0], width, labels))
+
+
+def bias(flow: Flow, node: Node, place: int, labels: Axis) -> None:
+    """Ties a per-channel parameter (its last axis) to the channels."""
+    name = node.input(place)
+    if name and flow.shape(name) and flow.shape(name)[-1] > 1:
+        flow.uses.append(Use(node, name, len(flow.shape(name)) - 1, "bias"))
+        flow.tie(flow.axes_of(name)[-1], labels, node)
+
+
+def conv(flow: Flow, node: Node) -> list[Axes]:
+    """Labels of Conv: plain, depthwise (output tied to input), grouped (j-th of each group tied)."""
+    weight = node.inputs[1]
+    shape, groups = flow.shape(weight), node.attributes.get("group", 1)
+    out, inner = flow.axes_of(weight)[:2]
+    flow.uses.append(Use(node, weight, 0, "weight_out"))
+    flow.uses.append(Use(node, weight, 1, "weight_in"))
+    if groups == 1:
+        contract(flow, node, 0, 1, inner)
+    elif shape[1] == 1:
+        out = _depthwise(flow, node, out, groups)
+    else:
+        _grouped_input(flow, node, inner, groups)
+        out = _grouped_output(flow, node, out, groups)
+    bias(flow, node, 2, out)
+    produce(flow, node, shape[0], out)
+    return [[None, out, *[None] * (len(shape) - 2)]]
+
+
+def _depthwise(flow: Flow, node: Node, out: Axis, groups: int) -> Axis:
+    """One input channel per group: it lives and dies with the outputs made from it."""
+    data = flow.axes_of(node.inputs[0])[1]
+    if data is None or out is None:
+        flow.pin(out, node, "fixed-input", "filters each channel of an input that is not cut")
+        flow.pin(data, node, "fixed-partner", "has a weight that is not cut")
+        return None
+    repeated = np.repeat(data, out.size // groups)
+    flow.tie(repeated, out, node)
+    flow.counts.append(Count(node, "group", (groups,), 0, data))
+    return repeated
+
+
+def _grouped_input(flow: Flow, node: Node, inner: Axis, groups: int) -> None:
+    data = flow.axes_of(node.inputs[0])[1]
+    if inner is None:
+        flow.pin(data, node, "fixed-partner", _FIXED_INPUT)
+        return
+    flow.tie(data, np.tile(inner, groups), node, _FIXED_INPUT)
+    flow.reading(node, 0, 1)
+    if data is not None:
+        flow.per_group.append(data)
+
+
+def _grouped_output(flow: Flow, node: Node, out: Axis, groups: int) -> Axis:
+    """Every group keeps as many channels as the next: the j-th of each group are tied."""
+    if out is None:
+        return None
+    rows = out.reshape(groups, -1)
+    if rows.shape[1] == 1:
+        flow.pin(out, node, "one-per-group", "makes a single channel per group")
+        return out
+    first: Labels = np.broadcast_to(rows[:1], rows[1:].shape).ravel()
+    flow.ties.append((first, rows[1:].ravel()))
+    flow.per_group.append(out)
+    return out
+
+
+def conv_transpose(flow: Flow, node: Node) -> list[Axes]:
+    """Labels of ConvTranspose, whose weight is [inputs, outputs per group, ...]."""
+    weight = node.inputs[1]
+    shape, groups = flow.shape(weight), node.attributes.get("group", 1)
+    inner, out = flow.axes_of(weight)[:2]
+    flow.uses.append(Use(node, weight, 1, "weight_out"))
+    flow.uses.append(Use(node, weight, 0, "weight_in"))
+    data = flow.axes_of(node.inputs[0])[1]
+    if groups == 1:
+        contract(flow, node, 0, 1, inner)
+    elif shape[0] == groups:  # depthwise: out labels repeat per group, so they go with the input
+        flow.tie(data, inner, node, _FIXED_INPUT)
+        out = None if data is None else np.repeat(data, shape[1])
+        flow.pin(flow.axes_of(weight)[1], node, "one-per-group", "makes the same outputs per group")
+        if data is not None:
+            flow.counts.append(Count(node, "group", (groups,), 0, data))
+    else:
+        contract(flow, node, 0, 1, inner)
+        _grouped_output(flow, node, inner, groups)
+        out = None if out is None else np.tile(out, groups)
+    bias(flow, node, 2, out)
+    produce(flow, node, shape[1] * groups, out)
+    return [[None, out, *[None] * (len(shape) - 2)]]
+
+
+def gemm(flow: Flow, node: Node) -> list[Axes]:
+    """Labels of Gemm: alpha * A' B' + beta * C."""
+    a, b = node.inputs[:2]
+    a_sum = 0 if node.attributes.get("transA", 0) else 1
+    b_sum = 1 if node.attributes.get("transB", 0) else 0
+    return [_product(flow, node, (a_sum, 1 - a_sum), (b_sum, 1 - b_sum), [], a, b)]
+
+
+def matmul(flow: Flow, node: Node) -> list[Axes]:
+    """Labels of MatMul: the summed axes tie, batch axes tie as they broadcast."""
+    a, b = node.inputs
+    a_rank, b_rank = len(flow.shape(a)), len(flow.shape(b))
+    batch = [] if min(a_rank, b_rank) <= 2 and max(a_rank, b_rank) <= 2 else _batch(flow, node)
+    a_axes = (a_rank - 1, a_rank - 2 if a_rank > 1 else -1)
+    b_axes = (max(b_rank - 2, 0), b_rank - 1 if b_rank > 1 else -1)
+    return [_product(flow, node, a_axes, b_axes, batch, a, b)]
+
+
+def _product(
+    flow: Flow,
+    node: Node,
+    a_axes: tuple[int, int],
+    b_axes: tuple[int, int],
+    batch: Axes,
+    a: str,
+    b: str,
+) -> Axes:
+    """Labels of a matrix product; each pair of axes is (summed, kept), -1 where there is none."""
+    data, weight = (1, 0) if flow.graph.is_initializer(a) and not flow.graph.is_initializer(b) else (0, 1)
+    axes = {0: a_axes, 1: b_axes}
+    names = {0: a, 1: b}
+    contract(flow, node, data, axes[data][0], flow.axes_of(names[weight])[axes[weight][0]])
+    kept = {
+        k: flow.axes_of(names[k])[axes[k][1]] if axes[k][1] >= 0 else None for k in (0, 1)
+    }
+    made = flow.axes_of(names[weight])
+    if _is_weight(flow, names[weight]) and axes[weight][1] >= 0:
+        flow.uses.append(Use(node, names[weight], axes[weight][1], "weight_out"))
+        flow.uses.append(Use(node, names[weight], axes[weight][0], "weight_in"))
+        produce(flow, node, flow.shape(names[weight])[axes[weight][1]], made[axes[weight][1]])
+    if weight == 1:
+        bias(flow, node, 2, kept[1])
+    elif node.input(2):
+        flow.pin_tensor(node.inputs[2], node, "bias-layout", "adds a bias to a constant on the left")
+        for labels in kept.values():
+            flow.pin(labels, node, "bias-layout", "adds a bias to a constant on the left")
+    rows = [kept[0]] if a_axes[1] >= 0 else []
+    columns = [kept[1]] if b_axes[1] >= 0 else []
+    return [*batch, *rows, *columns]
+
+
+def _is_weight(flow: Flow, name: str) -> bool:
+    """Whether a tensor follows from initializers alone (one that is dequantised counts)."""
+    while not flow.graph.is_initializer(name):
+        maker = flow.graph.producer.get(name)
+        if maker is None or maker.op not in ("DequantizeLinear", "Cast", "Transpose", "Identity"):
+            return False
+        name = maker.inputs[0]
+    return True
+
+
+def _batch(flow: Flow, node: Node) -> Axes:
+    """Labels of the batch axes of a MatMul, which broadcast."""
+    from prunecvt_passes.rules.elementwise import broadcast
+
+    operands = []
+    for name in node.inputs:
+        shape, axes = flow.shape(name), flow.axes_of(name)
+        operands.append((shape[:-2], axes[:-2]) if len(shape) > 2 else ((), []))
+    return broadcast(flow, node, operands, flow.shape(node.outputs[0])[: -2 or None])

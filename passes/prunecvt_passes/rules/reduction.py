@@ -1,0 +1,89 @@
+"""Operators that mix a whole axis: pooling, reductions, softmax, normalisation over channels."""
+
+from __future__ import annotations
+
+from prunecvt_passes.flow import Axes, Flow
+from prunecvt_passes.graph import Node, integers
+
+# f(0, ...) adds nothing: a channel multiplied by zero is as good as gone
+_EXACT = frozenset("ReduceSum ReduceL1 ReduceL2 ReduceSumSquare".split())
+
+
+def pool(flow: Flow, node: Node) -> list[Axes]:
+    """Labels of pooling: channels carry on, positions are mixed."""
+    axes = flow.axes_of(node.inputs[0])
+    for labels in axes[2:]:
+        flow.pin(labels, node, "pooled", "pools over this axis")
+    for name in filter(None, node.inputs[1:]):
+        flow.pin_tensor(name, node, "pooled", "takes its regions from it")
+    if node.output(1):  # positions in the whole tensor: their meaning depends on every channel
+        flow.pin(axes[1], node, "flat-indices", "gives out positions that count all channels")
+        axes[1] = None
+    rank = len(flow.shape(node.outputs[0]))
+    made: Axes = [None, axes[1], *[None] * (rank - 2)]
+    if node.op in ("MaxRoiPool", "RoiAlign"):
+        return [made]
+    made[0] = axes[0]
+    return [made, [None] * rank]
+
+
+def reduce(flow: Flow, node: Node) -> list[Axes]:
+    """Labels of a reduction: exact over a labelled axis where zero adds nothing, else a pin."""
+    axes = flow.axes_of(node.inputs[0])
+    reduced = reduced_axes(flow, node, len(axes))
+    if reduced is None:
+        reduced = set(range(len(axes)))
+        for labels in axes:
+            flow.pin(labels, node, "unknown-axes", "reduces over axes that are not constant")
+    for axis in reduced:
+        if node.op in _EXACT:
+            flow.reading(node, 0, axis)
+        else:
+            flow.pin(axes[axis], node, "reduced", "reduces over this axis, which is not exact")
+    if node.attributes.get("keepdims", 1):
+        return [[None if k in reduced else labels for k, labels in enumerate(axes)]]
+    return [[labels for k, labels in enumerate(axes) if k not in reduced]]
+
+
+def reduced_axes(flow: Flow, node: Node, rank: int) -> set[int] | None:
+    """The axes that a Reduce operator reduces; None where they are not constant."""
+    stated = node.attributes.get("axes")
+    if stated is None and node.input(1):
+        stated = integers(flow.graph, node.inputs[1])
+        if stated is None:
+            return None
+    if not stated:
+        return set() if node.attributes.get("noop_with_empty_axes", 0) else set(range(rank))
+    return {axis % rank for axis in stated}
+
+
+def along_axis(flow: Flow, node: Node) -> list[Axes]:
+    """Labels of an operator whose result at one index depends on the others along its axes."""
+    axes = flow.axes_of(node.inputs[0])
+    mixed = _mixed_axes(flow, node, len(axes))
+    for axis in mixed:
+        flow.pin(axes[axis], node, "mixed-axis", "works across this axis, so all of it stays")
+    for name in filter(None, node.inputs[1:]):
+        flow.pin_tensor(name, node, "mixed-axis", "works across this axis, so all of it stays")
+    made = []
+    for name in node.outputs:
+        rank = len(flow.shape(name)) if name else 0
+        if rank == len(axes):
+            made.append([None if k in mixed else labels for k, labels in enumerate(axes)])
+        else:  # ArgMax and TopK without keepdims
+            made.append([labels for k, labels in enumerate(axes) if k not in mixed][:rank])
+    return made
+
+
+def _mixed_axes(flow: Flow, node: Node, rank: int) -> set[int]:
+    flattens = node.op in ("Softmax", "LogSoftmax", "Hardmax") and flow.graph.opset < 13
+    if node.op == "MeanVarianceNormalization":
+        return {axis % rank for axis in node.attributes.get("axes", (0, 2, 3))}
+    if node.op == "CumSum":
+        stated = integers(flow.graph, node.inputs[1])
+        return set(range(rank)) if stated is None else {stated[0] % rank}
+    default = {"ArgMax": 0, "ArgMin": 0}.get(node.op, 1 if flattens else -1)
+    axis = node.attributes.get("axis", default) % max(rank, 1)
+    if flattens or node.op in ("LayerNormalization", "RMSNormalization"):
+        return set(range(axis, rank))
+    return {axis}

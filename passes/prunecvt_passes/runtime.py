@@ -1,0 +1,122 @@
+"""Running a ``Model`` in onnxruntime without copying its weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from prunecvt_passes.errors import PrunecvtError, UnsupportedError
+from prunecvt_passes.graph import captured_names
+from prunecvt_passes.model import Array, Model, fill
+
+log = logging.getLogger("prunecvt")
+SHARED_BYTES = 1024  # smaller initializers travel inside the proto: shape inference reads them
+_SILENT = 4
+
+
+def skeleton(model: Model) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    """Returns a proto that a session can load and the weights it wants handed in.
+
+    Large initializers are declared external, so that onnxruntime takes the arrays as they lie in
+    memory; small ones are filled in.
+    """
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    shared: dict[str, Array] = {}
+    # onnxruntime moves what a subgraph reads into its scope and drops what nothing reads
+    read = {name for node in proto.graph.node for name in node.input} - captured_names(proto.graph)
+    for tensor in proto.graph.initializer:
+        values = model.weights[tensor.name]
+        if tensor.name not in read or values.nbytes < SHARED_BYTES or values.dtype == object or not _native(values):
+            fill(tensor, values)
+            continue
+        shared[tensor.name] = np.ascontiguousarray(values)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", "memory"), ("offset", "0"), ("length", str(values.nbytes))):
+            tensor.external_data.add(key=key, value=value)
+    return proto, shared
+
+
+def _native(values: Array) -> bool:
+    return values.dtype.kind in "fiub" and values.dtype.isbuiltin == 1
+
+
+def session(
+    model: Model, *, optimise: bool = True, threads: int = 0
+) -> onnxruntime.InferenceSession:
+    """Opens ``model`` in onnxruntime on the CPU.
+
+    Raises:
+        UnsupportedError: E410, onnxruntime will not load the model.
+    """
+    proto, shared = skeleton(model)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _SILENT
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    level = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_BASIC if optimise else level.ORT_DISABLE_ALL
+    if shared:
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in shared.values()]
+        options.add_external_initializers(list(shared), values)
+    try:
+        return onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except PrunecvtError:
+        raise
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        raise UnsupportedError(
+            "E410",
+            "onnxruntime cannot load the model",
+            where=f"{model.source}: {_first_line(error)}",
+            help="check that onnxruntime runs the original model",
+        ) from error
+
+
+def run(
+    model: Model, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
+) -> dict[str, Array]:
+    """Runs ``model`` once.
+
+    Args:
+        model: the model.
+        inputs: graph input -> array.
+        outputs: the graph outputs wanted; all where None.
+
+    Returns:
+        graph output -> array.
+
+    Raises:
+        UnsupportedError: E410 or E411, onnxruntime will not load or run it.
+    """
+    return run_session(session(model), inputs, outputs, model.source)
+
+
+def run_session(
+    opened: onnxruntime.InferenceSession,
+    inputs: Mapping[str, Array],
+    outputs: Sequence[str] | None = None,
+    source: str = "model",
+) -> dict[str, Array]:
+    """As ``run`` on a session that is already open."""
+    names = list(outputs) if outputs is not None else [o.name for o in opened.get_outputs()]
+    wanted = {value.name for value in opened.get_inputs()}
+    try:
+        results = opened.run(names, {k: v for k, v in inputs.items() if k in wanted})
+    except Exception as error:  # as above
+        raise UnsupportedError(
+            "E411",
+            "onnxruntime cannot run the model",
+            where=f"{source}: {_first_line(error)}",
+            help="give the sizes of its inputs with --input-shape NAME:1,3,224,224",
+        ) from error
+    return dict(zip(names, results, strict=True))
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]

@@ -1,0 +1,172 @@
+"""Scores: what is lost if a channel goes, one number per class.
+
+Every criterion is a function from groups to one number per class. A class that spans several weights
+sums over them, each divided by its mean first, so that no layer drowns the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from prunecvt_passes.errors import UsageError
+from prunecvt_passes.flow import Use
+from prunecvt_passes.graph import Graph, Node
+from prunecvt_passes.groups import Groups
+from prunecvt_passes.model import Array
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One number per class; higher is worth more.
+
+    Attributes:
+        criterion: what made them, ``auto`` resolved.
+        values: class -> score; classes in no group have 0.
+    """
+
+    criterion: str
+    values: Floats
+
+
+def score(groups: Groups, criterion: str = "auto", seed: int = 0) -> Scores:
+    """Scores every class that can be cut.
+
+    Args:
+        groups: what can be cut.
+        criterion: a name of ``CRITERIA`` or ``auto``.
+        seed: of the ``random`` criterion.
+
+    Raises:
+        UsageError: E210, no such criterion; E211, the model lacks what the criterion needs.
+    """
+    if criterion == "auto":
+        criterion = "l2"
+    if criterion not in CRITERIA:
+        known = ", ".join(["auto", *sorted(CRITERIA)])
+        raise UsageError("E210", f"no criterion is called '{criterion}'", help=f"known are {known}")
+    values = CRITERIA[criterion](groups, seed)
+    return Scores(criterion, np.where(groups.group_of >= 0, values, 0.0))
+
+
+def _spread(groups: Groups, use: Use, norms: Floats) -> tuple[npt.NDArray[np.int64], Floats] | None:
+    """Classes and norms of the channels along the axis that ``use`` is about."""
+    labels = groups.channels.axes[use.tensor][use.axis]
+    if labels is None or labels.size != norms.size:
+        return None
+    return groups.class_of[labels], norms
+
+
+def summed(groups: Groups, members: list[tuple[Use, Floats]]) -> Floats:
+    """Sums the members' norms by class, each divided by its mean over the channels it has."""
+    total = np.zeros(groups.total)
+    for use, norms in members:
+        found = _spread(groups, use, norms)
+        if found is not None:
+            classes, values = found
+            np.add.at(total, classes, values / max(float(values.mean()), np.finfo(float).tiny))
+    return total
+
+
+def folded_scale(graph: Graph, node: Node) -> Floats | None:
+    """|gamma| / sqrt(var + epsilon) of the BatchNormalization that alone reads the node's output."""
+    reader = graph.only_reader(node.outputs[0])
+    if reader is None or reader[0].op != "BatchNormalization" or reader[1] != 0:
+        return None
+    batch_norm = reader[0]
+    gamma, variance = (graph.constant(batch_norm.inputs[k]) for k in (1, 4))
+    if gamma is None or variance is None:
+        return None
+    epsilon = batch_norm.attributes.get("epsilon", 1e-5)
+    return np.abs(np.asarray(gamma, np.float64)) / np.sqrt(np.asarray(variance, np.float64) + epsilon)
+
+
+def channel_norms(groups: Groups, use: Use, order: int) -> Floats | None:
+    """Norm of each channel's slice of a weight, with the BatchNormalization behind it folded in."""
+    graph = groups.channels.graph
+    weight = graph.constant(use.tensor)
+    if weight is None or weight.ndim < 2:
+        return None
+    norms = _norms(weight, use.axis, order)
+    scale = folded_scale(graph, use.node)
+    if use.role == "weight_out" and scale is not None:
+        if scale.size != norms.size:  # grouped transposed convolutions make outputs per group
+            return None if scale.size % norms.size else norms * scale.reshape(-1, norms.size).mean(0)
+        return norms * scale
+    return norms
+
+
+def _norms(weight: Array, axis: int, order: int) -> Floats:
+    others = tuple(k for k in range(weight.ndim) if k != axis)
+    if order == 1:
+        return np.abs(weight).sum(axis=others, dtype=np.float64)
+    letters = "abcdefgh"[: weight.ndim]
+    squares = np.einsum(f"{letters},{letters}->{letters[axis]}", weight, weight, dtype=np.float64)
+    return np.asarray(np.sqrt(squares), np.float64)
+
+
+def _weight_norm(groups: Groups, order: int, role: str) -> Floats:
+    members = []
+    for use in groups.channels.uses:
+        if use.role == role:
+            norms = channel_norms(groups, use, order)
+            if norms is not None:
+                members.append((use, norms))
+    return summed(groups, members)
+
+
+def l1(groups: Groups, seed: int) -> Floats:
+    """Sum of the absolute folded weights of each filter (Li et al., 2017)."""
+    return _weight_norm(groups, 1, "weight_out")
+
+
+def l2(groups: Groups, seed: int) -> Floats:
+    """Euclidean norm of the folded weights of each filter (Li et al., 2017)."""
+    return _weight_norm(groups, 2, "weight_out")
+
+
+def bn(groups: Groups, seed: int) -> Floats:
+    """Mean |gamma| of every BatchNormalization that scales the channel (Liu et al., 2017)."""
+    graph = groups.channels.graph
+    total, count = np.zeros(groups.total), np.zeros(groups.total)
+    for use in groups.channels.uses:
+        gamma = graph.constant(use.tensor)
+        if use.role == "scale" and use.node.op == "BatchNormalization" and gamma is not None:
+            found = _spread(groups, use, np.abs(np.asarray(gamma, np.float64)))
+            if found is not None:
+                np.add.at(total, found[0], found[1])
+                np.add.at(count, found[0], 1)
+    lacking = [g for g in groups.groups if not count[g.classes].all()]
+    if lacking:
+        group = lacking[0]
+        raise UsageError(
+            "E211",
+            "criterion 'bn' needs a BatchNormalization behind every channel that can be cut",
+            where=f"{graph.model.source}: no BatchNormalization scales {group.titles[0]}",
+            help="use --criterion l2, export with BatchNormalization kept, or leave such layers out with --keep",
+        )
+    return np.asarray(total / np.maximum(count, 1))
+
+
+def product(groups: Groups, seed: int) -> Floats:
+    """Norm of the filters that make a channel times the norm of the weights that read it."""
+    return l2(groups, seed) * _weight_norm(groups, 2, "weight_in")
+
+
+def random(groups: Groups, seed: int) -> Floats:
+    """Uniform noise: the baseline that a criterion has to beat."""
+    return np.random.default_rng(seed).random(groups.total)
+
+
+CRITERIA: dict[str, Callable[[Groups, int], Floats]] = {
+    "bn": bn,
+    "l1": l1,
+    "l2": l2,
+    "product": product,
+    "random": random,
+}

@@ -1,0 +1,167 @@
+"""Shapes of every tensor, at two probe sizes, so that fixed dimensions are told from dynamic ones.
+
+``onnx.shape_inference`` runs on the graph without its weights; what it leaves open is asked of
+onnxruntime in one run that gives out shapes only.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import onnx
+
+from prunecvt_passes import runtime
+from prunecvt_passes.errors import PrunecvtError, UnsupportedError
+from prunecvt_passes.graph import Shapes
+from prunecvt_passes.model import Model, fill
+from prunecvt_passes.samples import InputSizes, probes, random_inputs
+
+log = logging.getLogger("prunecvt")
+_VALUE_ELEMENTS = 4096  # integer constants up to here are shown to shape inference
+Sizes = dict[str, tuple[int, ...]]
+
+
+def infer(model: Model, stated: InputSizes | None = None) -> tuple[Shapes, Sizes]:
+    """Finds the shape of every tensor.
+
+    Args:
+        model: the model.
+        stated: input -> sizes that the user gave for dynamic inputs.
+
+    Returns:
+        The shapes, and the sizes of the graph inputs they were found at.
+
+    Raises:
+        UnsupportedError: E402, no probed size runs.
+        UsageError: E203, a stated size does not fit.
+    """
+    failure: PrunecvtError | None = None
+    for first, second in probes(model, stated or {}):
+        try:
+            sizes, dtypes = _at(model, first)
+            other = sizes if first == second else _at(model, second)[0]
+        except UnsupportedError as error:
+            failure = error
+            log.debug("inputs of %s do not run: %s", first, error.where)
+            continue
+        dynamic = {
+            name: tuple(a != b for a, b in zip(shape, other[name], strict=True))
+            for name, shape in sizes.items()
+            if name in other and len(other[name]) == len(shape) and other[name] != shape
+        }
+        sized = {name: shape for name, shape in sizes.items() if _same_rank(shape, other.get(name))}
+        return Shapes(sized, dynamic, dtypes), first
+    raise UnsupportedError(
+        "E402",
+        "no input size was found that the model runs at",
+        where=failure.where if failure else model.source,
+        help="give the sizes of its inputs with --input-shape NAME:1,3,224,224",
+    ) from failure
+
+
+def _same_rank(shape: tuple[int, ...], other: tuple[int, ...] | None) -> bool:
+    return other is not None and len(other) == len(shape)
+
+
+def _at(model: Model, inputs: Sizes) -> tuple[Sizes, dict[str, int]]:
+    """Shapes and element types with the graph inputs at the given sizes."""
+    proto = _concrete(model, inputs)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=True)
+    except Exception as error:  # onnx's C++ errors share no public base class
+        raise UnsupportedError(
+            "E402", "shape inference fails", where=f"{model.source}: {str(error)[:300]}"
+        ) from error
+    sizes: Sizes = {}
+    dtypes: dict[str, int] = {}
+    for value in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input):
+        tensor = value.type.tensor_type
+        if tensor.elem_type:
+            dtypes[value.name] = tensor.elem_type
+        dims = tensor.shape.dim
+        if tensor.HasField("shape") and all(d.HasField("dim_value") for d in dims):
+            sizes[value.name] = tuple(d.dim_value for d in dims)
+            if min(sizes[value.name], default=1) < 0:
+                raise UnsupportedError(
+                    "E402", "the inputs are too small", where=f"{model.source}: '{value.name}'"
+                )
+    missing = _missing(model, sizes)
+    if missing:
+        sizes.update(_asked(model, inputs, missing))
+    return sizes, dtypes
+
+
+def _concrete(model: Model, inputs: Sizes) -> onnx.ModelProto:
+    """The graph with static inputs, and weights as inputs: nothing large inside."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    graph = proto.graph
+    for value in graph.input:
+        if value.name in inputs:
+            _set_shape(value, inputs[value.name])
+    del graph.value_info[:]
+    for value in graph.output:
+        value.type.tensor_type.ClearField("shape")
+    headers = list(graph.initializer)
+    del graph.initializer[:]
+    for header in headers:
+        values = model.weights[header.name]
+        if values.size <= _VALUE_ELEMENTS and (values.dtype.kind in "iub" or values.size <= 16):
+            tensor = graph.initializer.add()
+            tensor.CopyFrom(header)
+            fill(tensor, values)
+        else:
+            graph.input.append(
+                onnx.helper.make_tensor_value_info(header.name, header.data_type, values.shape)
+            )
+    return proto
+
+
+def _set_shape(value: onnx.ValueInfoProto, sizes: tuple[int, ...]) -> None:
+    del value.type.tensor_type.shape.dim[:]
+    for size in sizes:
+        value.type.tensor_type.shape.dim.add(dim_value=size)
+
+
+def _missing(model: Model, sizes: Sizes) -> list[str]:
+    """Tensors of the main graph that have no shape yet, sequences and the like included."""
+    return [
+        name
+        for node in model.proto.graph.node
+        for name in node.output
+        if name and name not in sizes
+    ]
+
+
+def _asked(model: Model, inputs: Sizes, missing: list[str]) -> Sizes:
+    """Shapes of ``missing`` from one run that outputs them; what is no tensor stays unknown."""
+    probe = model.copy()
+    graph = probe.proto.graph
+    del graph.value_info[:]
+    types = _tensor_types(probe, set(missing))
+    asked = [name for name in missing if name in types]
+    shown = {f"{name}__shape": name for name in asked}
+    for output, name in shown.items():
+        graph.node.add(op_type="Shape", input=[name], output=[output])
+    del graph.output[:]
+    for output in shown:
+        graph.output.add(name=output).type.tensor_type.elem_type = onnx.TensorProto.INT64
+    if not shown:
+        return {}
+    results = runtime.run(probe, random_inputs(model, inputs))
+    return {shown[output]: tuple(int(v) for v in dims) for output, dims in results.items()}
+
+
+def _tensor_types(model: Model, names: set[str]) -> set[str]:
+    """Those of ``names`` that are tensors, as far as can be told: not made as sequences."""
+    makers = ("SequenceEmpty", "SequenceConstruct", "SequenceInsert", "SplitToSequence", "Optional")
+    return {
+        name
+        for node in model.proto.graph.node
+        if node.op_type not in makers
+        for name in node.output
+        if name in names
+    }
+
+
+
