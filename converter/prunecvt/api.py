@@ -1,0 +1,206 @@
+"""The Python API: ``plan``, ``apply``, ``slim``, ``inspect``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from prunecvt.assemble import (
+    Stopwatch,
+    Written,
+    group_rows,
+    port_rows,
+    report_of,
+    skipped_rows,
+)
+from prunecvt.emit import Paths, Progress, emit
+from prunecvt.errors import InputError, UsageError
+from prunecvt.load import Loadable
+from prunecvt.options import Options
+from prunecvt.schema import GroupRow, Port, Report, SkippedRow
+from prunecvt.slimming import Slimmed, analyse, slim_in_memory
+from prunecvt_passes.choose import Removal
+from prunecvt_passes.cost import Cost, cost
+from prunecvt_passes.groups import Groups
+from prunecvt_passes.normalise import Dense, Source
+from prunecvt_passes.plan import Plan, write_down
+from prunecvt_passes.score import Scores
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan and the model it is for.
+
+    Attributes:
+        plan: which channels stay; ``plan.to_json()`` is the document.
+        model: what ``plan`` was given.
+        options: the choices it was made with.
+        groups, skipped: what can be cut and what cannot, with reasons.
+    """
+
+    plan: Plan
+    model: Loadable
+    options: Options
+    groups: list[GroupRow]
+    skipped: list[SkippedRow]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A slimmed model.
+
+    Attributes:
+        slimmed: the slimmed model, graph and weights apart, and every fact behind it.
+        report: what it cost and what it won.
+        plan: which channels stay.
+        paths: the files that were written; None where none were.
+    """
+
+    slimmed: Slimmed
+    report: Report
+    plan: Plan
+    paths: Paths | None
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The slimmed model, complete; built anew at each call."""
+        return self.slimmed.model.to_proto()
+
+    def graphsurgeon(self) -> onnx_graphsurgeon.Graph:
+        """The slimmed model as an onnx-graphsurgeon graph, for further editing."""
+        import onnx_graphsurgeon
+
+        return onnx_graphsurgeon.import_onnx(self.model)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What can be cut of a model, and what cannot and why."""
+
+    source: str
+    opset: int
+    ports: list[Port]
+    criterion: str
+    cost: Cost
+    groups: list[GroupRow]
+    skipped: list[SkippedRow]
+
+
+def plan(model: Loadable, **options: Any) -> Planned:
+    """Decides which channels of ``model`` go, and changes nothing.
+
+    Args:
+        model: a path, bytes, a ``ModelProto`` or a graphsurgeon graph.
+        options: as ``prunecvt.options.Options`` names them (``ratio=0.4`` ...).
+
+    Raises:
+        PrunecvtError: as ``prunecvt.errors`` lists them.
+    """
+    chosen = Options.of(options)
+    facts, sha256, _ = analyse(model, chosen)
+    groups, removal = facts.get(Groups), facts.get(Removal)
+    return Planned(
+        write_down(groups, removal, sha256),
+        model,
+        chosen,
+        group_rows(groups, removal, facts.get(Scores)),
+        skipped_rows(groups),
+    )
+
+
+def apply(
+    plan: Planned | Plan | str | Path, model: Loadable | None = None, **options: Any
+) -> Result:
+    """Slims a model as a plan says.
+
+    Args:
+        plan: what ``prunecvt.plan`` gave, or the path of a plan.json.
+        model: the model, where the plan does not bring it.
+        options: over those that the plan was made with.
+
+    Raises:
+        PrunecvtError: as ``prunecvt.errors`` lists them.
+    """
+    base: dict[str, Any] = {}
+    if isinstance(plan, Planned):
+        model = plan.model if model is None else model
+        base = {name: getattr(plan.options, name) for name in plan.options.settings()}
+        plan = plan.plan
+    if model is None:
+        raise UsageError("E204", "this plan does not bring its model", help="give model=")
+    return slim(model, plan=plan, **{**base, **options})
+
+
+def slim(
+    model: Loadable,
+    out: str | Path | None = None,
+    *,
+    plan: Plan | str | Path | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Result:
+    """Slims a model; never changes what it is given.
+
+    Args:
+        model: a path, bytes, a ``ModelProto`` or a graphsurgeon graph.
+        out: where to write the ONNX file; IR, plan and report come beside it. Without it nothing
+            is written, and IR and latency are left out.
+        plan: replays a plan instead of choosing.
+        progress: called with what is being done.
+        options: as ``prunecvt.options.Options`` names them (``ratio=0.4`` ...).
+
+    Raises:
+        PrunecvtError: as ``prunecvt.errors`` lists them.
+    """
+    watch = Stopwatch()
+    chosen = Options.of(options)
+    paths = Paths.beside(Path(out), chosen) if out is not None else None
+    if paths is not None:
+        paths.check(model, chosen)
+    slimmed = slim_in_memory(model, chosen, _plan(plan), progress)
+    if paths is not None:
+        report = emit(slimmed, chosen, paths, watch, progress)
+    else:
+        size = slimmed.model.nbytes + slimmed.model.proto.ByteSize()
+        report = report_of(slimmed, chosen, Written(bytes=size, left_out=_LEFT_OUT), watch)
+    return Result(slimmed, report, slimmed.plan, paths)
+
+
+def inspect(model: Loadable, **options: Any) -> Inspection:
+    """Says what of a model can be cut, and what cannot and why."""
+    chosen = Options.of(options)
+    facts, _, _ = analyse(model, chosen)
+    groups, dense = facts.get(Groups), facts.get(Dense)
+    source = facts.get(Source).model
+    removal = Removal(facts.get(Removal).removed & False, {})
+    scores = facts.get(Scores)
+    return Inspection(
+        source.source,
+        dense.graph.opset,
+        port_rows(source),
+        scores.criterion,
+        cost(dense.graph, dense.batch),
+        group_rows(groups, removal, scores),
+        skipped_rows(groups),
+    )
+
+
+def _plan(plan: Plan | str | Path | None) -> Plan | None:
+    if plan is None or isinstance(plan, Plan):
+        return plan
+    try:
+        text = Path(plan).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            "E301", "the plan cannot be read", where=f"{plan}: {error}", help="check the path"
+        ) from error
+    return Plan.from_json(text, str(plan))
+
+
+_LEFT_OUT = ("OpenVINO: nothing was written", "latency: nothing was written")

@@ -1,0 +1,256 @@
+"""Puts the report together from what the run found."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from prunecvt.environment import describe
+from prunecvt.options import Options
+from prunecvt.schema import (
+    Change,
+    GroupRow,
+    InputFile,
+    LatencyRow,
+    LayoutCheck,
+    OutputFile,
+    Outputs,
+    ParityCheck,
+    PassRow,
+    Port,
+    Report,
+    Run,
+    ScoreRange,
+    SkippedRow,
+    Tool,
+    Totals,
+    Verify,
+)
+from prunecvt.slimming import Slimmed, file_sha256
+from prunecvt.version import VERSION
+from prunecvt_passes.choose import Removal
+from prunecvt_passes.graph import opset_of
+from prunecvt_passes.groups import Group, Groups
+from prunecvt_passes.model import Model
+from prunecvt_passes.samples import dimensions, graph_inputs
+from prunecvt_passes.score import Scores
+
+_BODY_WIDTHS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def port_rows(model: Model) -> list[Port]:
+    """Inputs and outputs of a model."""
+    import onnx
+
+    rows = []
+    for kind, values in (("input", graph_inputs(model)), ("output", model.proto.graph.output)):
+        for value in values:
+            dtype = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
+            shape = [dim or "?" for dim in dimensions(value) or ()]
+            rows.append(Port(name=value.name, kind=kind, dtype=dtype, shape=shape))  # type: ignore[arg-type]
+    return rows
+
+
+def group_rows(groups: Groups, removal: Removal, scores: Scores | None) -> list[GroupRow]:
+    """One row per group that can be cut."""
+    return [_group_row(group, removal, scores) for group in groups.groups]
+
+
+def _group_row(group: Group, removal: Removal, scores: Scores | None) -> GroupRow:
+    kept = np.flatnonzero(~removal.removed[group.classes])
+    spread = None
+    if scores is not None:
+        values = scores.values[group.classes]
+        spread = ScoreRange(
+            min=float(values.min()), median=float(np.median(values)), max=float(values.max())
+        )
+    return GroupRow(
+        id=group.id,
+        members=list(group.members),
+        channels_before=group.size,
+        channels_after=kept.size,
+        kept=kept.tolist(),
+        score=spread,
+        reason=removal.reasons.get(group.id, ""),
+    )
+
+
+def skipped_rows(groups: Groups) -> list[SkippedRow]:
+    """Channels that must stay, and why; what lies in bodies of If, Loop and Scan too."""
+    rows = [
+        SkippedRow(
+            node=fixed.producer.node.name,
+            op=fixed.producer.node.op,
+            tensor=fixed.producer.tensor,
+            channels=fixed.channels,
+            width=fixed.producer.width,
+            code=fixed.code,
+            reason=fixed.reason,
+        )
+        for fixed in groups.fixed
+    ]
+    weights = groups.channels.graph.model.weights
+    for node in groups.channels.graph.nodes:
+        for body in node.subgraphs:
+            for inner in body.node:
+                if inner.op_type in _BODY_WIDTHS and len(inner.input) > 1:
+                    known = weights.get(inner.input[1])
+                    width = int(known.shape[0]) if known is not None and known.ndim else 0
+                    rows.append(
+                        SkippedRow(
+                            node=inner.name,
+                            op=inner.op_type,
+                            tensor=inner.output[0],
+                            channels=width,
+                            width=width,
+                            code="subgraph",
+                            reason=f"it lies in a body of {node.title}, which is left alone",
+                        )
+                    )
+    return rows
+
+
+def totals(slimmed: Slimmed, written: int) -> Totals:
+    """What the model costs before and after; ``written`` is the size of the new file."""
+    before = (
+        slimmed.path.stat().st_size
+        if slimmed.path is not None
+        else slimmed.source.nbytes + slimmed.source.proto.ByteSize()
+    )
+    if slimmed.path is not None and before < slimmed.source.nbytes:  # weights lie beside the file
+        before += slimmed.source.nbytes
+    groups, removal = slimmed.groups, slimmed.removal
+    channels = sum(group.size for group in groups.groups)
+    return Totals(
+        params=Change(before=slimmed.before.params, after=slimmed.after.params),
+        macs=Change(before=slimmed.before.macs, after=slimmed.after.macs),
+        bytes=Change(before=before, after=written),
+        channels=Change(before=channels, after=channels - int(removal.removed.sum())),
+    )
+
+
+def verify_row(slimmed: Slimmed, parity: ParityCheck | None, skipped: list[str]) -> Verify | None:
+    """The checks that ran; None where none did."""
+    contract = slimmed.contract
+    if contract is None:
+        return None
+    return Verify(
+        checker=contract.checker,
+        ort=contract.ort,
+        io_contract=contract.io_contract,
+        masked_dense=slimmed.oracle,
+        fidelity=slimmed.fidelity,
+        openvino=parity,
+        skipped=skipped,
+    )
+
+
+def output_file(path: Path, staged: Path) -> OutputFile:
+    """A written file; ``staged`` is where its bytes lie now."""
+    return OutputFile(path=path.name, sha256=file_sha256(staged), bytes=staged.stat().st_size)
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """When a run started: by the calendar, and by a clock that only goes forward (seconds)."""
+
+    started: float = field(default_factory=time.time)
+    clock: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run."""
+        return time.perf_counter() - self.clock
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came of writing: files, IR check, latency, layout, and the bytes of the ONNX files."""
+
+    bytes: int
+    outputs: Outputs = field(default_factory=Outputs)
+    parity: ParityCheck | None = None
+    left_out: tuple[str, ...] = ()
+    latency: tuple[LatencyRow, ...] = ()
+    layout: LayoutCheck | None = None
+
+
+def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopwatch) -> Report:
+    """The whole report."""
+    proto = slimmed.source.proto
+    rows = group_rows(slimmed.groups, slimmed.removal, slimmed.scores)
+    counted = totals(slimmed, written.bytes)
+    return Report(
+        status="ok" if slimmed.removal.removed.any() else "nothing-to-prune",
+        tool=Tool(version=VERSION),
+        run=Run(
+            argv=sys.argv[1:],
+            started=datetime.fromtimestamp(watch.started, timezone.utc).isoformat(
+                timespec="seconds"
+            ),
+            seconds=round(watch.seconds, 3),
+            peak_rss_mb=peak_rss_mb(),
+        ),
+        env=describe(options.threads),
+        input=InputFile(
+            path=slimmed.path.name if slimmed.path else slimmed.source.source,
+            sha256=slimmed.sha256,
+            bytes=int(counted.bytes.before),
+            opset=opset_of(proto),
+            ir=proto.ir_version,
+            ios=port_rows(slimmed.source),
+        ),
+        output=written.outputs,
+        settings=options.settings(),
+        criterion=slimmed.scores.criterion if slimmed.scores else "plan",
+        groups=rows,
+        skipped=skipped_rows(slimmed.groups),
+        passes=[
+            PassRow(name=t.name, seconds=round(t.seconds, 6), changed=t.changed)
+            for t in slimmed.facts.timings
+        ],
+        totals=counted,
+        verify=verify_row(slimmed, written.parity, list(written.left_out)),
+        latency=list(written.latency),
+        layout=written.layout,
+        warnings=cautions(slimmed, options, written.layout),
+    )
+
+
+def peak_rss_mb() -> float:
+    """Most memory this process has held, in MB; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
+
+
+def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = None) -> list[str]:
+    """What a user should know before relying on the result."""
+    found = []
+    if not slimmed.removal.removed.any():
+        found.append("nothing was cut: see what was pinned or left whole, and why")
+    if slimmed.oracle is None:
+        found.append("the checks were left out by --no-verify")
+    if (
+        slimmed.groups.channels.graph.producer
+        and options.round_to != "auto"
+        and options.round_to < 4
+    ):
+        found.append(
+            f"widths are rounded to multiples of {options.round_to}: onnxruntime's blocked "
+            "convolutions want multiples of 4 or 8, and may be slower without"
+        )
+    if layout is not None and layout.fell_off:
+        names = ", ".join(layout.fell_off[:5])
+        found.append(
+            f"{len(layout.fell_off)} convolutions left onnxruntime's blocked layout: {names}"
+        )
+    return found

@@ -1,0 +1,189 @@
+"""The checks every run passes before anything is written, as passes over facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+
+from prunecvt.errors import PrunecvtError, VerifyError
+from prunecvt.schema import Fidelity, OracleCheck
+from prunecvt.trials import Feed, Trials
+from prunecvt.validate import validate
+from prunecvt_passes import oracle, runtime
+from prunecvt_passes.choose import Removal
+from prunecvt_passes.groups import Groups
+from prunecvt_passes.model import Array, Model
+from prunecvt_passes.normalise import Dense, Source
+from prunecvt_passes.samples import dimensions
+
+_HELP = "this is a bug in prunecvt: please report it with the model's operators"
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far two runs may be apart: relative to each output's peak, and absolutely."""
+
+    rtol: float
+    atol: float
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The slimmed model is valid, runs, and has the original's inputs and outputs."""
+
+    checker: bool
+    ort: bool
+    io_contract: bool
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the slimmed model gives out on the first random trial: the files are held against it."""
+
+    inputs: Feed
+    outputs: Feed
+
+
+def check_contract(source: Source, model: Model) -> Contract:
+    """Checks the slimmed model's validity and its inputs and outputs.
+
+    Raises:
+        VerifyError: E501, onnx's checker refuses it; E503, an input or output changed.
+    """
+    try:
+        validate(model)
+    except PrunecvtError as error:
+        raise VerifyError(
+            "E501",
+            "the slimmed model is not valid",
+            where=f"{error.message}: {error.where}",
+            help=_HELP,
+        ) from error
+    before, after = source.model.proto.graph, model.proto.graph
+    stored = source.model.weights
+    for kind, old, new in (
+        ("input", [v for v in before.input if v.name not in stored], list(after.input)),
+        ("output", list(before.output), list(after.output)),
+    ):
+        if [_port(v) for v in old] != [_port(v) for v in new]:
+            raise VerifyError(
+                "E503",
+                f"the slimmed model has other {kind}s than the original",
+                where=f"{model.source}: {list(map(_port, new))}, not {list(map(_port, old))}",
+                help=_HELP,
+            )
+    return Contract(True, True, True)
+
+
+def _port(value: onnx.ValueInfoProto) -> tuple[str, int, tuple[int | str, ...] | None]:
+    return value.name, value.type.tensor_type.elem_type, dimensions(value)
+
+
+def compare_masked(
+    dense: Dense,
+    groups: Groups,
+    removal: Removal,
+    model: Model,
+    trials: Trials,
+    tolerance: Tolerance,
+) -> OracleCheck:
+    """The oracle: slimmed model against the original with removed channels multiplied by zero.
+
+    Raises:
+        VerifyError: E502, onnxruntime will not run the slimmed model; E504, the two differ.
+    """
+    expected = runtime.session(oracle.masked(groups, removal))
+    found = _session(model)
+    absolute = relative = 0.0
+    for feed in trials.all:
+        wanted = runtime.run_session(expected, feed, source=dense.graph.model.source)
+        gap = oracle.difference(wanted, runtime.run_session(found, feed, source=model.source))
+        absolute = max(absolute, gap.absolute)
+        relative = max(relative, gap.relative)
+    check = OracleCheck(
+        max_abs=absolute,
+        max_rel=relative,
+        tolerance=tolerance.rtol,
+        samples=trials.samples(trials.all),
+        passed=relative <= tolerance.rtol or absolute <= tolerance.atol,
+    )
+    if not check.passed:
+        raise VerifyError(
+            "E504",
+            f"the slimmed model differs from the masked original by {relative:.2e}, "
+            f"more than {tolerance.rtol:.0e}",
+            where=f"{model.source}: over {check.samples} samples",
+            help="leave the layers at fault out with --keep, and please report it",
+        )
+    return check
+
+
+def _session(model: Model) -> onnxruntime.InferenceSession:
+    try:
+        return runtime.session(model)
+    except PrunecvtError as error:
+        raise VerifyError(
+            "E502", "onnxruntime does not load the slimmed model", where=error.where, help=_HELP
+        ) from error
+
+
+def take_reference(model: Model, trials: Trials) -> Reference:
+    """Runs the slimmed model on the first random trial."""
+    feed = trials.random[0]
+    return Reference(feed, runtime.run(model, feed))
+
+
+def compare_original(source: Source, model: Model, trials: Trials) -> Fidelity:
+    """What the cut costs: slimmed model against the original, on calibration data if given."""
+    feeds = trials.calibration or trials.random
+    before, after = runtime.session(source.model), runtime.session(model)
+    pairs: list[tuple[dict[str, Array], dict[str, Array]]] = []
+    for feed in feeds:
+        wanted = runtime.run_session(before, feed, source=source.model.source)
+        pairs.append((wanted, runtime.run_session(after, feed, list(wanted), model.source)))
+    gap = max((oracle.difference(a, b).relative for a, b in pairs), default=0.0)
+    first, second = _flat([a for a, _ in pairs]), _flat([b for _, b in pairs])
+    return Fidelity(
+        data="calibration" if trials.calibration else "random",
+        samples=trials.samples(feeds),
+        cosine=_cosine(first, second),
+        sqnr_db=_sqnr(first, second),
+        max_rel=min(gap, float(np.finfo(np.float64).max)),
+        top1_agree=_agreement(pairs),
+    )
+
+
+def _flat(runs: list[dict[str, Array]]) -> npt.NDArray[np.float64]:
+    parts = [
+        np.asarray(values, np.float64).ravel()
+        for run in runs
+        for values in run.values()
+        if isinstance(values, np.ndarray) and values.dtype.kind == "f"
+    ]
+    return np.nan_to_num(np.concatenate(parts)) if parts else np.zeros(0)
+
+
+def _cosine(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
+    norms = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return float(first @ second / norms) if norms else 1.0
+
+
+def _sqnr(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float | None:
+    """Signal to noise in dB; None where there is no noise."""
+    noise, signal = float(((first - second) ** 2).sum()), float((first**2).sum())
+    return 10 * float(np.log10(signal / noise)) if noise > 0 and signal > 0 else None
+
+
+def _agreement(pairs: list[tuple[dict[str, Array], dict[str, Array]]]) -> float | None:
+    """Share of samples with the same largest entry; None unless output 0 is [samples, classes]."""
+    same: list[npt.NDArray[np.bool_]] = []
+    for before, after in pairs:
+        first, second = next(iter(before.values())), next(iter(after.values()))
+        if first.ndim != 2 or first.shape[1] < 2 or first.dtype.kind != "f":
+            return None
+        same.append(first.argmax(1) == second.argmax(1))
+    return float(np.concatenate(same).mean()) if same else None

@@ -1,0 +1,163 @@
+"""The flags, each once: a command names the ones it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+_CUT, _CHECK, _OUT, _RUN = "What to cut", "What to check", "What to write", "How to run"
+
+Input = Annotated[Path, typer.Argument(help="The ONNX model.", show_default=False)]
+Output = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--output", "-o", help="Where to write; beside the input by default.", rich_help_panel=_OUT
+    ),
+]
+Ratio = Annotated[
+    float,
+    typer.Option(help="Share of the channels of prunable groups that goes.", rich_help_panel=_CUT),
+]
+Criterion = Annotated[
+    str,
+    typer.Option(
+        help="How channels are scored: auto, bn, l1, l2, product, random.", rich_help_panel=_CUT
+    ),
+]
+Scope = Annotated[
+    str,
+    typer.Option(
+        help="layer: the ratio of every group; global: one threshold over all.",
+        rich_help_panel=_CUT,
+    ),
+]
+RoundTo = Annotated[
+    str,
+    typer.Option(help="Multiple that widths are rounded up to; auto is 8.", rich_help_panel=_CUT),
+]
+MinChannels = Annotated[
+    int, typer.Option(help="No group goes below it, unless it is smaller.", rich_help_panel=_CUT)
+]
+MaxRatio = Annotated[
+    float,
+    typer.Option(
+        "--max-ratio-per-layer", help="No group loses a larger share.", rich_help_panel=_CUT
+    ),
+]
+Keep = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        help="Node or tensor names (globs) that stay whole; repeatable.", rich_help_panel=_CUT
+    ),
+]
+Only = Annotated[
+    Optional[list[str]],
+    typer.Option(help="Cut only what these globs match; repeatable.", rich_help_panel=_CUT),
+]
+Recover = Annotated[str, typer.Option(help="How accuracy is won back: none.", rich_help_panel=_CUT)]
+Passes = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--pass", help="An installed pass to run after the cut; repeatable.", rich_help_panel=_CUT
+    ),
+]
+PlanFile = Annotated[
+    Optional[Path], typer.Option("--plan", help="Replay this plan.json.", rich_help_panel=_CUT)
+]
+FoldBn = Annotated[
+    bool,
+    typer.Option(
+        "--fold-bn/--no-fold-bn",
+        help="Fold BatchNormalization in the written model.",
+        rich_help_panel=_OUT,
+    ),
+]
+InputShapes = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--input-shape",
+        "--input-shapes",
+        help="NAME:1,3,224,224 for a dynamic input; repeatable.",
+        rich_help_panel=_CHECK,
+    ),
+]
+Calib = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--calib",
+        "--check-inputs",
+        help=".npz or .npy of preprocessed inputs to check on.",
+        rich_help_panel=_CHECK,
+    ),
+]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify/--no-verify", help="Check before anything is written.", rich_help_panel=_CHECK
+    ),
+]
+Rtol = Annotated[
+    float, typer.Option(help="Largest relative difference allowed.", rich_help_panel=_CHECK)
+]
+Atol = Annotated[
+    float, typer.Option(help="Absolute difference that is always allowed.", rich_help_panel=_CHECK)
+]
+Nonfinite = Annotated[
+    bool,
+    typer.Option(
+        "--allow-nonfinite", help="Take NaN and infinity among the weights.", rich_help_panel=_CHECK
+    ),
+]
+Ir = Annotated[bool, typer.Option("--ir/--no-ir", help="Write OpenVINO IR.", rich_help_panel=_OUT)]
+Fp16 = Annotated[
+    bool, typer.Option("--fp16/--fp32", help="Precision of the IR's weights.", rich_help_panel=_OUT)
+]
+Bench = Annotated[
+    bool, typer.Option("--bench/--no-bench", help="Measure latency.", rich_help_panel=_OUT)
+]
+ReportFiles = Annotated[
+    Optional[list[Path]],
+    typer.Option(
+        "--report",
+        help="Write the report here too: .json, .html or .md; repeatable.",
+        rich_help_panel=_OUT,
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace existing files.", rich_help_panel=_OUT)
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Write only the plan.", rich_help_panel=_OUT)
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="The report as JSON on stdout, and nothing else.", rich_help_panel=_OUT
+    ),
+]
+Threads = Annotated[int, typer.Option(help="Threads of the latency runs.", rich_help_panel=_RUN)]
+Seed = Annotated[int, typer.Option(help="Of everything random.", rich_help_panel=_RUN)]
+MaxMemory = Annotated[
+    Optional[str],
+    typer.Option(help="Most that file and weights may take, such as 4GB.", rich_help_panel=_RUN),
+]
+Timeout = Annotated[
+    float, typer.Option(help="Seconds for OpenVINO's conversion.", rich_help_panel=_RUN)
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=_RUN)
+]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose", "-v", count=True, help="Log passes; -vv logs more.", rich_help_panel=_RUN
+    ),
+]
+NoColor = Annotated[bool, typer.Option("--no-color", help="Plain text.", rich_help_panel=_RUN)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=_RUN)]
+Backend = Annotated[
+    str,
+    typer.Option(help="onnxruntime, openvino or both.", rich_help_panel=_RUN),
+]

@@ -1,0 +1,59 @@
+"""``prunecvt inspect``, ``prunecvt env``: look, and change nothing."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from dataclasses import asdict
+
+from prunecvt.commands import flags
+from prunecvt.commands.slim import options_of
+from prunecvt.commands.terminal import Terminal
+
+
+def inspect(
+    model: flags.Input,
+    criterion: flags.Criterion = "auto",
+    json: flags.Json = False,
+    input_shape: flags.InputShapes = None,
+    allow_nonfinite: flags.Nonfinite = False,
+    seed: flags.Seed = 0,
+    max_memory: flags.MaxMemory = None,
+    quiet: flags.Quiet = False,
+    verbose: flags.Verbose = 0,
+    no_color: flags.NoColor = False,
+    debug: flags.Debug = False,
+) -> None:
+    """Show what can be cut, and what cannot and why."""
+    given = locals()
+    terminal = Terminal.of(quiet or json, verbose, no_color)
+    from prunecvt.api import inspect as inspect_model
+    from prunecvt.tables import groups_table
+    from prunecvt.wording import count
+
+    found = inspect_model(model, **options_of(given))
+    if json:
+        document = {
+            "schema_version": 1,
+            "path": model.name,
+            "opset": found.opset,
+            "ios": [port.model_dump() for port in found.ports],
+            "criterion": found.criterion,
+            **asdict(found.cost),
+            "groups": [row.model_dump() for row in found.groups],
+            "skipped": [row.model_dump() for row in found.skipped],
+        }
+        sys.stdout.write(json_module.dumps(document, indent=1, sort_keys=True) + "\n")
+        return
+    cost = f"{count(found.cost.params)} parameters, {count(found.cost.macs)} MACs"
+    terminal.show(f"{model.name}: opset {found.opset}, {cost}; scores by {found.criterion}")
+    terminal.show(groups_table(found.groups, found.skipped))
+
+
+def env() -> None:
+    """Print versions, CPU and instruction sets as JSON."""
+    from prunecvt.environment import describe
+
+    sys.stdout.write(
+        json_module.dumps(describe().model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+    )

@@ -1,0 +1,201 @@
+"""``prunecvt slim`` and ``prunecvt plan``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from prunecvt.commands import flags
+from prunecvt.commands.terminal import Terminal
+
+
+def slim(
+    model: flags.Input,
+    output: flags.Output = None,
+    ratio: flags.Ratio = 0.4,
+    criterion: flags.Criterion = "auto",
+    scope: flags.Scope = "layer",
+    round_to: flags.RoundTo = "auto",
+    min_channels: flags.MinChannels = 1,
+    max_ratio: flags.MaxRatio = 0.9,
+    keep: flags.Keep = None,
+    only: flags.Only = None,
+    recover: flags.Recover = "none",
+    passes: flags.Passes = None,
+    plan: flags.PlanFile = None,
+    dry_run: flags.DryRun = False,
+    fold_bn: flags.FoldBn = True,
+    ir: flags.Ir = True,
+    fp16: flags.Fp16 = False,
+    bench: flags.Bench = True,
+    report: flags.ReportFiles = None,
+    force: flags.Force = False,
+    json: flags.Json = False,
+    input_shape: flags.InputShapes = None,
+    calib: flags.Calib = None,
+    verify: flags.Verify = True,
+    rtol: flags.Rtol = 1e-4,
+    atol: flags.Atol = 0.0,
+    allow_nonfinite: flags.Nonfinite = False,
+    threads: flags.Threads = 1,
+    seed: flags.Seed = 0,
+    max_memory: flags.MaxMemory = None,
+    timeout: flags.Timeout = 600.0,
+    quiet: flags.Quiet = False,
+    verbose: flags.Verbose = 0,
+    no_color: flags.NoColor = False,
+    debug: flags.Debug = False,
+) -> None:
+    """Remove whole channels from a trained ONNX model, check the result, write and time it."""
+    given = locals()
+    terminal = Terminal.of(quiet or json, verbose, no_color)
+    if dry_run:
+        _plan(terminal, given)
+        return
+    from prunecvt.api import slim as slim_model
+    from prunecvt.emit import report_json
+    from prunecvt.tables import summary_table
+
+    out = output or model.with_name(f"{model.stem}_slim.onnx")
+    extra = _report_files(report or [], force)
+    with terminal.progress() as progress:
+        result = slim_model(model, out, plan=plan, progress=progress, **options_of(given))
+    _write_reports(extra, result.report, force)
+    if json:
+        sys.stdout.write(report_json(result.report))
+        return
+    terminal.show(summary_table(result.report))
+    for path in result.paths.all if result.paths else []:
+        terminal.show(f"wrote {path}")
+
+
+def plan(
+    model: flags.Input,
+    output: flags.Output = None,
+    ratio: flags.Ratio = 0.4,
+    criterion: flags.Criterion = "auto",
+    scope: flags.Scope = "layer",
+    round_to: flags.RoundTo = "auto",
+    min_channels: flags.MinChannels = 1,
+    max_ratio: flags.MaxRatio = 0.9,
+    keep: flags.Keep = None,
+    only: flags.Only = None,
+    force: flags.Force = False,
+    json: flags.Json = False,
+    input_shape: flags.InputShapes = None,
+    allow_nonfinite: flags.Nonfinite = False,
+    seed: flags.Seed = 0,
+    max_memory: flags.MaxMemory = None,
+    quiet: flags.Quiet = False,
+    verbose: flags.Verbose = 0,
+    no_color: flags.NoColor = False,
+    debug: flags.Debug = False,
+) -> None:
+    """Decide which channels go and write the plan, without touching the model."""
+    _plan(Terminal.of(quiet or json, verbose, no_color), locals())
+
+
+_RENAMED = {"max_ratio": "max_ratio_per_layer"}
+_DECIDES = (
+    *("ratio", "criterion", "scope", "round_to", "min_channels", "max_ratio", "keep", "only"),
+    *("recover", "passes", "fold_bn", "ir", "fp16", "bench", "force"),
+    *("calib", "verify", "rtol", "atol", "allow_nonfinite"),
+    *("threads", "seed", "timeout"),
+)
+
+
+def options_of(given: dict[str, Any]) -> dict[str, Any]:
+    """The API's options from a command's flags."""
+    from prunecvt.options import parse_input_shapes
+
+    found = {_RENAMED.get(name, name): given[name] for name in _DECIDES if name in given}
+    for name in ("keep", "only", "passes"):
+        if name in found:
+            found[name] = tuple(found[name] or ())
+    if "round_to" in found:
+        found["round_to"] = _multiple(found["round_to"])
+    found["input_shape"] = parse_input_shapes(given.get("input_shape") or [])
+    found["max_memory"] = _bytes(given.get("max_memory"))
+    return found
+
+
+def _multiple(text: str) -> str | int:
+    from prunecvt.errors import UsageError
+
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError as error:
+        raise UsageError(
+            "E201", f"--round-to {text} is no number", help="write auto or 8"
+        ) from error
+
+
+def _bytes(text: str | None) -> int | None:
+    from prunecvt.errors import UsageError
+
+    if text is None:
+        return None
+    units = {
+        "KB": 10**3,
+        "MB": 10**6,
+        "GB": 10**9,
+        "KIB": 2**10,
+        "MIB": 2**20,
+        "GIB": 2**30,
+        "B": 1,
+    }
+    upper = text.strip().upper()
+    unit = next((u for u in units if upper.endswith(u)), "")
+    try:
+        size = float(upper.removesuffix(unit)) * units.get(unit, 1)
+    except ValueError:
+        size = -1
+    if not 0 < size < 2**63:
+        raise UsageError("E201", f"--max-memory {text} cannot be read", help="write 4GB or 500MB")
+    return int(size)
+
+
+def _plan(terminal: Terminal, given: dict[str, Any]) -> None:
+    from prunecvt.api import plan as plan_model
+    from prunecvt.tables import groups_table
+    from prunecvt.write import check_targets, from_bytes, write_set
+
+    model: Path = given["model"]
+    out = given["output"] or model.with_name(f"{model.stem}_slim.plan.json")
+    check_targets([out], inputs=[model], force=given["force"])
+    planned = plan_model(model, **options_of(given))
+    text = planned.plan.to_json()
+    write_set([from_bytes(out, text.encode())], inputs=[model], force=given["force"])
+    if given["json"]:
+        sys.stdout.write(text)
+        return
+    terminal.show(groups_table(planned.groups, planned.skipped))
+    terminal.show(f"wrote {out}")
+
+
+def _report_files(paths: list[Path], force: bool) -> list[Path]:
+    from prunecvt.errors import UsageError
+    from prunecvt.write import check_targets
+
+    for path in paths:
+        if path.suffix not in (".json", ".html", ".md"):
+            raise UsageError(
+                "E206", f"--report {path} has no known ending", help="use .json, .html or .md"
+            )
+    check_targets(paths, force=force)
+    return paths
+
+
+def _write_reports(paths: list[Path], report: Any, force: bool) -> None:
+    from prunecvt.emit import report_json
+    from prunecvt.html import render_html
+    from prunecvt.markdown import render_markdown
+    from prunecvt.write import from_bytes, write_set
+
+    render = {".json": report_json, ".html": render_html, ".md": render_markdown}
+    parts = [from_bytes(path, render[path.suffix](report).encode()) for path in paths]
+    if parts:
+        write_set(parts, force=force)

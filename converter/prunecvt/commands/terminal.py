@@ -1,0 +1,69 @@
+"""What the commands print with: tables on stdout, progress and warnings on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+
+Progress = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """How this run talks: set once, from the flags and the environment."""
+
+    quiet: bool = False
+    color: bool = True
+
+    @staticmethod
+    def of(quiet: bool, verbose: int, no_color: bool) -> Terminal:
+        """Sets logging up and returns the terminal."""
+        level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+        logging.basicConfig(
+            level=logging.ERROR if quiet else level,
+            format="%(levelname)s: %(message)s",
+            stream=sys.stderr,
+        )
+        plain = no_color or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+        return Terminal(quiet, not plain)
+
+    def console(self, stderr: bool = False) -> Console:
+        """A console on stdout or stderr."""
+        return Console(stderr=stderr, no_color=not self.color or None, highlight=False)
+
+    def show(self, renderable: object) -> None:
+        """Prints a table or a line on stdout."""
+        if not self.quiet:
+            self.console().print(renderable)
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[Progress | None]:
+        """Gives out a progress callback that draws on stderr, on a terminal only."""
+        console = self.console(stderr=True)
+        if self.quiet or not console.is_terminal or os.environ.get("CI"):
+            yield None
+            return
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("load", total=None)
+
+            def advance(what: str, share: float | None = None) -> None:
+                total = None if share is None else 1.0
+                bar.update(
+                    task, description=what.replace("_", " "), total=total, completed=share or 0
+                )
+
+            yield advance

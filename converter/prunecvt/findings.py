@@ -1,0 +1,87 @@
+"""What a reader has to know before believing the headline numbers of a report."""
+
+from __future__ import annotations
+
+from prunecvt.schema import LatencyRow, Report
+from prunecvt.wording import cut_groups, plural, recovered, runtime
+
+
+def findings(report: Report) -> list[str]:
+    """Returns the caveats of a report, gravest first, one sentence or two each."""
+    notes = _of_status(report)
+    notes += [
+        f"Gate missed: {gate.expr} (it is {gate.value:g})."
+        for gate in report.gates
+        if not gate.passed
+    ]
+    notes += _of_verification(report)
+    for row in report.latency:
+        notes += _of_latency(row)
+    notes += _of_layout(report)
+    notes += _of_drift(report)
+    if not report.latency:
+        notes.append("Latency was not measured.")
+    return notes
+
+
+def _of_status(report: Report) -> list[str]:
+    if report.status == "failed":
+        return ["The run failed. Do not use its output."]
+    if report.status == "nothing-to-prune":
+        return ["Nothing was pruned: the slimmed model is as wide as the original."]
+    return []
+
+
+def _of_verification(report: Report) -> list[str]:
+    verify = report.verify
+    if verify is None:
+        return ["Nothing was verified."]
+    if verify.skipped:
+        return [f"Checks left out: {', '.join(verify.skipped)}."]
+    return []
+
+
+def _of_latency(row: LatencyRow) -> list[str]:
+    notes = []
+    if row.contended:
+        basis = (
+            "the ratio is of CPU times, which suffer less"
+            if row.judged_by == "cpu"
+            else "the ratio is of wall times, so measure again on a quiet machine"
+        )
+        notes.append(
+            f"{runtime(row)}: the machine was busy during timing. "
+            f"Wall times cannot be trusted; {basis}."
+        )
+    low, high = row.ratio_ci95
+    if not row.significant:
+        notes.append(
+            f"{runtime(row)}: no clear change in latency "
+            f"(ratio {row.ratio:.3f}, 95 % CI {low:.3f} to {high:.3f})."
+        )
+    elif row.ratio > 1:
+        notes.append(f"{runtime(row)}: the slimmed model is slower (ratio {row.ratio:.3f}).")
+    return notes
+
+
+def _of_layout(report: Report) -> list[str]:
+    if report.layout is None or not report.layout.fell_off:
+        return []
+    number = len(report.layout.fell_off)
+    return [f"{plural(number, 'convolution')} fell off onnxruntime's blocked (NCHWc) path."]
+
+
+def _of_drift(report: Report) -> list[str]:
+    notes = []
+    if cut_groups(report) and not recovered(report):
+        notes.append(
+            "No recovery was done: the kept weights are the original's. "
+            "Expect lower accuracy than recovery on calibration data gives."
+        )
+    fidelity = report.verify.fidelity if report.verify is not None else None
+    if fidelity is None:
+        if cut_groups(report):
+            notes.append("Drift from the original was not measured.")
+    elif fidelity.data == "random":
+        notes.append("Drift was measured on random input: it says little about accuracy on data.")
+    return notes

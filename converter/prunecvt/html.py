@@ -1,0 +1,108 @@
+"""The report as one HTML page that needs nothing but itself: no script, no font, no other file."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from prunecvt import svg, wording
+from prunecvt.findings import findings
+from prunecvt.schema import LatencyRow, Report
+
+NAME_LENGTH = 44
+MEMBER_LENGTH = 44
+GROUPS_AT_ONCE = 40
+NOTES_AT_ONCE = 14
+MOST_GROUPS = 240
+MOST_PLACES = 24
+MOST_CAUSES = 20
+MOST_SETTING = 240
+MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+
+
+def render_html(report: Report) -> str:
+    """Returns the whole page; the same report gives the same text."""
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        report=report,
+        findings=findings(report),
+        warnings=wording.counted(report.warnings),
+        headline=_headline(report),
+        fidelity=report.verify.fidelity if report.verify is not None else None,
+        checks=wording.checks(report.verify),
+        pinned=wording.causes_pinned(report.skipped),
+        whole=wording.causes_whole(report.groups),
+        settings={name: _setting(value) for name, value in sorted(report.settings.items())},
+        GROUPS_AT_ONCE=GROUPS_AT_ONCE,
+        MOST_GROUPS=MOST_GROUPS,
+        MOST_PLACES=MOST_PLACES,
+        NOTES_AT_ONCE=NOTES_AT_ONCE,
+        MOST_CAUSES=MOST_CAUSES,
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("prunecvt", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(svg=svg, wording=wording)
+    environment.filters.update(
+        member=lambda group: wording.member(group, MEMBER_LENGTH),
+        producer=lambda text: wording.shorten(wording.producer(text), NAME_LENGTH),
+        name=lambda text, limit=NAME_LENGTH: wording.shorten(text, limit),
+        base=lambda path: path.replace("\\", "/").rsplit("/", 1)[-1],
+        fine=_fine,
+        count=wording.count,
+        size=wording.size,
+        milliseconds=wording.milliseconds,
+        significant=wording.significant,
+        percent=wording.percent,
+    )
+    return environment
+
+
+def _fine(text: str) -> str:
+    """Gives a text of numbers its true minus signs."""
+    return text.replace("-", MINUS) if text != wording.UNKNOWN else DASH
+
+
+def _setting(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    return wording.shorten(text, MOST_SETTING)
+
+
+def _headline(report: Report) -> str:
+    """One sentence: what was won."""
+    if report.status == "failed":
+        return "The run failed; see below for what did not pass."
+    cut = wording.cut_groups(report)
+    if not cut:
+        return "The model could not be made narrower."
+    totals = report.totals
+    parts = [f"{_less(totals.params.ratio)} parameters and {_less(totals.macs.ratio)} MACs"]
+    for row in report.latency:
+        place = wording.runtime(row).replace(" thread", "\N{NO-BREAK SPACE}thread")
+        parts.append(f"{_speed(row)} in {place}")
+    widths = f"{cut} of {wording.plural(len(report.groups), 'group')} cut"
+    return f"{'; '.join(parts)}. {widths}."
+
+
+def _speed(row: LatencyRow) -> str:
+    if not row.significant or row.ratio <= 0:
+        return "no clear change in speed"
+    if row.ratio > 1:
+        return f"{wording.percent(row.ratio - 1)} slower"
+    return f"{1 / row.ratio:.2f} times as fast"
+
+
+def _less(ratio: float) -> str:
+    points = round(100 * abs(1 - ratio), 1)
+    return f"{points:.1f} % {'fewer' if ratio <= 1 else 'more'}"

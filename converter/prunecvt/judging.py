@@ -1,0 +1,162 @@
+"""Works on files as they are: verifies a pair, times any number, converts one."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prunecvt.checks import Tolerance, check_contract, compare_masked, compare_original
+from prunecvt.emit import OPENVINO_SLACK, Progress, latency_inputs
+from prunecvt.errors import UsageError, VerifyError
+from prunecvt.latency import Contender, compare, race
+from prunecvt.load import load
+from prunecvt.openvino_ir import Trial, parity, write_ir
+from prunecvt.options import Options
+from prunecvt.runners import Backend
+from prunecvt.schema import LatencyRow, ParityCheck, Verify
+from prunecvt.trials import TrialRequest, Trials, make_trials
+from prunecvt.write import check_targets, from_file, write_set
+from prunecvt_passes import runtime
+from prunecvt_passes.cost import cost
+from prunecvt_passes.graph import index
+from prunecvt_passes.groups import solve
+from prunecvt_passes.model import Model
+from prunecvt_passes.normalise import Source, normalise
+from prunecvt_passes.plan import Plan, replay
+from prunecvt_passes.recipes import label
+from prunecvt_passes.shapes import infer
+
+_BACKENDS: dict[str, tuple[Backend, ...]] = {
+    "both": ("onnxruntime", "openvino"),
+    "onnxruntime": ("onnxruntime",),
+    "openvino": ("openvino",),
+}
+
+
+def verify_files(
+    original: Path, slimmed: Path, plan: Path | None, options: Mapping[str, Any]
+) -> Verify:
+    """Checks a slimmed file against its original.
+
+    Args:
+        original: the model as it was.
+        slimmed: the model as it is now.
+        plan: what was cut; without it the oracle cannot be asked.
+        options: as ``Options`` names them.
+
+    Raises:
+        VerifyError: E501 to E505, a check failed.
+    """
+    chosen = Options.of(options)
+    source = Source(load(original), dict(chosen.input_shape))
+    model = load(slimmed)
+    dense = normalise(source)
+    trials = make_trials(dense, TrialRequest(chosen.seed, chosen.calib))
+    contract = check_contract(source, model)
+    skipped, oracle = [], None
+    if plan is None:
+        skipped.append("oracle: no plan was given")
+    else:
+        groups = solve(label(dense))
+        removal = replay(groups, Plan.from_json(plan.read_text("utf-8"), str(plan)))
+        tolerance = Tolerance(chosen.rtol, chosen.atol)
+        oracle = compare_masked(dense, groups, removal, model, trials, tolerance)
+    if not chosen.ir:
+        skipped.append("OpenVINO: left out by --no-ir")
+    return Verify(
+        checker=contract.checker,
+        ort=contract.ort,
+        io_contract=contract.io_contract,
+        masked_dense=oracle,
+        fidelity=compare_original(source, model, trials),
+        openvino=_parity(slimmed, model, trials, chosen) if chosen.ir else None,
+        skipped=skipped,
+    )
+
+
+def _parity(path: Path, model: Model, trials: Trials, options: Options) -> ParityCheck:
+    feed = trials.random[0]
+    trial = Trial(feed, runtime.run(model, feed), OPENVINO_SLACK * options.rtol)
+    found = parity(path, trial, timeout=options.timeout)
+    if not found.passed:
+        raise VerifyError(
+            "E505",
+            f"OpenVINO's outputs differ by {found.max_rel:.2e}, more than {found.tolerance:.0e}",
+            where=str(path),
+            help="leave OpenVINO out with --no-ir, or allow more with --rtol",
+        )
+    return found
+
+
+def bench_files(
+    models: list[Path], backend: str, options: Mapping[str, Any], progress: Progress | None
+) -> tuple[list[str], list[list[LatencyRow]]]:
+    """Times models against the first.
+
+    Returns:
+        The models' names, and per model after the first (or the only one) a row per runtime.
+
+    Raises:
+        UsageError: E222, an unknown runtime; E223, the first is not an ONNX file.
+    """
+    chosen = Options.of(options)
+    if backend not in _BACKENDS:
+        raise UsageError("E222", f"--backend {backend} is not known", help=", ".join(_BACKENDS))
+    if models[0].suffix == ".xml":
+        raise UsageError(
+            "E223", "the first model has to be an ONNX file: its inputs are read from it"
+        )
+    if any(path.suffix == ".xml" for path in models):
+        backend = "openvino"
+    model = load(models[0])
+    _, sizes = infer(model, chosen.input_shape)
+    inputs = latency_inputs(model, sizes, chosen)
+    macs = [_macs(path, chosen) for path in models]
+    others = range(1, len(models)) if len(models) > 1 else range(1)
+    rows: list[list[LatencyRow]] = [[] for _ in others]
+    contenders = [Contender(path.name, path) for path in models]
+    for runtime_name in _BACKENDS[backend]:
+
+        def advance(done: int, total: int, name: str = runtime_name) -> None:
+            if progress is not None:
+                progress(f"latency in {name}", done / total)
+
+        found = race(
+            contenders, inputs, backend=runtime_name, threads=chosen.threads, progress=advance
+        )
+        for row, other in zip(rows, others, strict=True):
+            bound = macs[other] / macs[0] if macs[0] and macs[other] else None
+            row.append(compare(found, after=other, macs_ratio=bound))
+    return [path.name for path in models], rows
+
+
+def _macs(path: Path, options: Options) -> int:
+    """Multiply-accumulates of an ONNX file, 0 for IR."""
+    if path.suffix == ".xml":
+        return 0
+    model = load(path)
+    shapes, _ = infer(model, options.input_shape)
+    return cost(index(model, shapes)).macs
+
+
+def convert_file(model: Path, xml: Path, fp16: bool, force: bool, timeout: float) -> list[Path]:
+    """Writes OpenVINO IR of a model as it is.
+
+    Returns:
+        The files that were written.
+    """
+    if xml.suffix != ".xml":
+        raise UsageError(
+            "E205", f"the output '{xml}' does not end in .xml", help="name it model.xml"
+        )
+    targets = [xml.with_suffix(".bin"), xml]
+    check_targets(targets, inputs=[model], force=force)
+    load(model)
+    with tempfile.TemporaryDirectory(prefix="prunecvt-") as name:
+        staged = Path(name) / xml.name
+        write_ir(model, staged, fp16=fp16, timeout=timeout)
+        parts = [from_file(target, Path(name) / target.name) for target in targets]
+        write_set(parts, inputs=[model], force=force)
+    return targets

@@ -1,0 +1,73 @@
+"""What runs in the child process of ``openvino_ir``: reads a model, writes its IR, runs it once.
+
+A fresh process per model, because OpenVINO numbers unnamed nodes by a counter of the process: only
+the first model it reads gets the same names, and so the same .xml, every time. And because native
+code that crashes or hangs takes only this process with it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import numpy as np
+
+from prunecvt.openvino_quiet import import_openvino
+
+# exactly the arithmetic of the model: no bf16, no reordering of sums for speed
+_EXACT = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
+
+
+def main(folder: Path) -> None:
+    """Does the job in ``folder``/job.json.
+
+    The job: ``model`` path; ``xml`` path to write or null; ``fp16``; ``inputs`` and ``outputs``,
+    tensor names in the order of ``in_0``, ``in_1``, .. of inputs.npz; no run without ``outputs``.
+    Leaves outputs.npz (``out_0``, ``out_1``, ..), ``stage`` with the step under way, and on an
+    error of OpenVINO its message in ``failure``.
+    """
+    _prepare()
+    job = json.loads((folder / "job.json").read_text("utf-8"))
+    try:
+        _work(job, folder)
+    except Exception as error:  # OpenVINO raises plain RuntimeError
+        (folder / "failure").write_text(f"{type(error).__name__}: {error}", "utf-8")
+
+
+def _prepare() -> None:
+    """Keeps heavy optional imports out, and a crash from leaving a core file behind."""
+    modules = cast("dict[str, ModuleType | None]", sys.modules)
+    for name in ("torch", "tensorflow", "paddle"):
+        modules.setdefault(name, None)
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _work(job: dict[str, Any], folder: Path) -> None:
+    stage = folder / "stage"
+    stage.write_text("starting OpenVINO")
+    openvino = import_openvino()
+    core = openvino.Core()
+    stage.write_text("reading the model")
+    model = core.read_model(job["model"])
+    if job["xml"]:
+        stage.write_text("writing the IR")
+        openvino.save_model(model, job["xml"], compress_to_fp16=job["fp16"])
+        model = job["xml"]  # the run is to prove the file, not what is in memory
+    if not job["outputs"]:
+        return
+    stage.write_text("compiling the model")
+    compiled = core.compile_model(model, "CPU", _EXACT)
+    stage.write_text("running the model")
+    with np.load(folder / "inputs.npz", allow_pickle=False) as arrays:
+        feeds = {name: arrays[f"in_{i}"] for i, name in enumerate(job["inputs"])}
+    results = compiled(feeds)
+    outputs = {f"out_{i}": results[name] for i, name in enumerate(job["outputs"])}
+    stage.write_text("handing back the outputs")
+    np.savez(folder / "outputs.npz", **outputs)

@@ -1,0 +1,153 @@
+"""Every choice a user has, with its default: shared by the command line and the Python API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from prunecvt.errors import UsageError
+from prunecvt_passes.choose import Budget, Scope
+
+RTOL = 1e-4
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to slim a model.
+
+    Attributes:
+        ratio: share of the channels that can be cut.
+        criterion: how channels are scored, ``auto`` for the best that the model allows.
+        scope: ``layer`` takes the ratio of every group, ``global`` one threshold over all.
+        round_to: ``auto`` (multiples of 8) or the multiple that widths are rounded up to.
+        min_channels: no group goes below it, unless it is smaller.
+        max_ratio_per_layer: no group loses a larger share.
+        keep: patterns of node or tensor names that stay whole.
+        only: where given, only what matches is cut.
+        recover: how accuracy is won back; only ``none`` so far.
+        passes: names of installed passes (entry points ``prunecvt.passes``) to run after the cut.
+        fold_bn: fold BatchNormalization into the written model.
+        input_shape: input -> sizes, for dynamic inputs.
+        calib: .npz or .npy with inputs to check and compare on.
+        verify: run the checks (a run without them says so in the report).
+        rtol: largest relative difference that the checks allow.
+        atol: absolute difference below which the relative one does not count.
+        ir: write OpenVINO IR.
+        fp16: store the IR's weights in half precision.
+        bench: measure latency.
+        threads: of the latency measurement.
+        seed: of random inputs and of the ``random`` criterion.
+        allow_nonfinite: take NaN and infinity among the weights.
+        max_memory: bytes that file and weights may take.
+        timeout: seconds that OpenVINO's conversion may take.
+        force: replace existing outputs.
+    """
+
+    ratio: float = 0.4
+    criterion: str = "auto"
+    scope: Scope = "layer"
+    round_to: Literal["auto"] | int = "auto"
+    min_channels: int = 1
+    max_ratio_per_layer: float = 0.9
+    keep: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    recover: Literal["none"] = "none"
+    passes: tuple[str, ...] = ()
+    fold_bn: bool = True
+    input_shape: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    calib: Path | None = None
+    verify: bool = True
+    rtol: float = RTOL
+    atol: float = 0.0
+    ir: bool = True
+    fp16: bool = False
+    bench: bool = True
+    threads: int = 1
+    seed: int = 0
+    allow_nonfinite: bool = False
+    max_memory: int | None = None
+    timeout: float = 600.0
+    force: bool = False
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> Options:
+        """Builds options from keyword arguments.
+
+        Raises:
+            UsageError: E201, a name or a value that is not known.
+        """
+        known = {each.name for each in fields(Options)}
+        for name in values:
+            if name not in known:
+                raise UsageError(
+                    "E201",
+                    f"no option is called '{name}'",
+                    help=f"known are {', '.join(sorted(known))}",
+                )
+        options = Options(**values)
+        _one_of("scope", options.scope, ("layer", "global"))
+        _one_of("recover", options.recover, ("none",))
+        if not isinstance(options.round_to, int):
+            _one_of("round_to", options.round_to, ("auto",))
+        if options.threads < 1 or options.min_channels < 1:
+            raise UsageError("E201", "threads and min_channels are 1 or more")
+        if not options.rtol > 0 or options.atol < 0 or not options.timeout > 0:
+            raise UsageError("E201", "rtol and timeout are above 0, and atol is 0 or above")
+        return options
+
+    @property
+    def budget(self) -> Budget:
+        """The part that allocation reads."""
+        return Budget(
+            self.ratio,
+            self.scope,
+            self.round_to,
+            self.min_channels,
+            self.max_ratio_per_layer,
+            tuple(self.keep),
+            tuple(self.only),
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """What the report says of them: plain values, by name."""
+        found: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, Path):
+                value = value.name
+            elif isinstance(value, tuple):
+                value = list(value)
+            elif isinstance(value, Mapping):
+                value = {name: list(sizes) for name, sizes in value.items()}
+            found[each.name] = value
+        return found
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError("E201", f"{name} is '{value}'", help=f"it can be {' or '.join(allowed)}")
+
+
+def parse_input_shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:
+    """Reads ``NAME:1,3,224,224``; the last colon counts, for names may hold some.
+
+    Raises:
+        UsageError: E202, a text of another form.
+    """
+    found = {}
+    for text in texts:
+        name, colon, sizes = text.rpartition(":")
+        try:
+            shape = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            shape = ()
+        if not colon or not name or not shape or min(shape) < 1:
+            raise UsageError(
+                "E202",
+                f"--input-shape {text} cannot be read",
+                help="write NAME:1,3,224,224",
+            )
+        found[name] = shape
+    return found

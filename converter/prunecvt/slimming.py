@@ -1,0 +1,189 @@
+"""Slims a model in memory: runs the pipeline, checks the result, and says what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from prunecvt.checks import (
+    Contract,
+    Reference,
+    Tolerance,
+    check_contract,
+    compare_masked,
+    compare_original,
+    take_reference,
+)
+from prunecvt.load import Loadable, load
+from prunecvt.options import Options
+from prunecvt.schema import Fidelity, OracleCheck
+from prunecvt.trials import TrialRequest, make_trials
+from prunecvt_passes import pipeline
+from prunecvt_passes.choose import Removal
+from prunecvt_passes.cost import Cost, cost
+from prunecvt_passes.graph import index
+from prunecvt_passes.groups import Groups
+from prunecvt_passes.model import Model
+from prunecvt_passes.normalise import Dense, Source
+from prunecvt_passes.pipeline import Facts, Pass
+from prunecvt_passes.plan import Plan, write_down
+from prunecvt_passes.recipes import ANALYSE, CUT, DECIDE, FOLD, REPLAY
+from prunecvt_passes.score import Criterion, Scores
+from prunecvt_passes.shapes import infer
+
+Progress = Callable[[str], None]
+CHECK: tuple[Pass, ...] = (check_contract, make_trials, compare_masked)
+COMPARE: tuple[Pass, ...] = (take_reference, compare_original)
+
+
+@dataclass(frozen=True)
+class Slimmed:
+    """A model and its slimmed form, with every fact that the pipeline made.
+
+    Attributes:
+        source: the original.
+        sha256: of the original's file (or serialized form).
+        path: the original's file, None where it came from memory.
+        model: the slimmed model.
+        plan: what was cut.
+        facts: everything else.
+        before, after: what both cost.
+    """
+
+    source: Model
+    sha256: str
+    path: Path | None
+    model: Model
+    plan: Plan
+    facts: Facts
+    before: Cost
+    after: Cost
+
+    @property
+    def groups(self) -> Groups:
+        """Labels, classes and groups of the original."""
+        return self.facts.get(Groups)
+
+    @property
+    def removal(self) -> Removal:
+        """What went."""
+        return self.facts.get(Removal)
+
+    @property
+    def scores(self) -> Scores | None:
+        """What the channels were scored; None where a plan was replayed."""
+        return self.facts.values.get(Scores)
+
+    @property
+    def oracle(self) -> OracleCheck | None:
+        """The masked-dense check; None where checks were left out."""
+        return self.facts.values.get(OracleCheck)
+
+    @property
+    def fidelity(self) -> Fidelity | None:
+        """What the cut cost; None where checks were left out."""
+        return self.facts.values.get(Fidelity)
+
+    @property
+    def contract(self) -> Contract | None:
+        """The contract check; None where checks were left out."""
+        return self.facts.values.get(Contract)
+
+    @property
+    def reference(self) -> Reference | None:
+        """A run of the slimmed model; None where checks were left out."""
+        return self.facts.values.get(Reference)
+
+
+def analyse(
+    model: Loadable, options: Options, progress: Progress | None = None
+) -> tuple[Facts, str, Path | None]:
+    """Loads a model, labels its channels, scores them and decides what goes.
+
+    Returns:
+        The facts, the SHA-256 of the model's file, and its path (None from memory).
+    """
+    facts, sha256, path = _loaded(model, options)
+    pipeline.run((*ANALYSE, *DECIDE), facts, progress)
+    return facts, sha256, path
+
+
+def slim_in_memory(
+    model: Loadable, options: Options, plan: Plan | None = None, progress: Progress | None = None
+) -> Slimmed:
+    """Slims a model.
+
+    Args:
+        model: a path, bytes, a ``ModelProto`` or a graphsurgeon graph; left as it is.
+        options: how.
+        plan: what to cut, instead of what ``options`` would choose.
+        progress: called with the name of each pass as it starts.
+
+    Raises:
+        PrunecvtError: as ``prunecvt.errors`` lists them.
+    """
+    facts, sha256, path = _loaded(model, options)
+    if plan is not None:
+        facts.put(plan)
+    passes = [*ANALYSE, *(DECIDE if plan is None else REPLAY), *CUT]
+    if options.fold_bn:
+        passes += FOLD
+    if options.verify:
+        passes += CHECK
+    passes += pipeline.named_passes(options.passes)
+    if options.verify:
+        passes += [*CHECK[:1], *COMPARE] if options.passes else COMPARE
+    pipeline.run(passes, facts, progress)
+    return _finished(facts, sha256, path)
+
+
+def _finished(facts: Facts, sha256: str, path: Path | None) -> Slimmed:
+    dense, model = facts.get(Dense), facts.get(Model)
+    shapes, _ = infer(model, dense.sizes)
+    return Slimmed(
+        facts.get(Source).model,
+        sha256,
+        path,
+        model,
+        write_down(facts.get(Groups), facts.get(Removal), sha256),
+        facts,
+        cost(dense.graph, dense.batch),
+        cost(index(model, shapes), dense.batch),
+    )
+
+
+def _loaded(model: Loadable, options: Options) -> tuple[Facts, str, Path | None]:
+    """Loads the model and lays out what the first passes read."""
+    loaded = load(model, max_memory=options.max_memory, allow_nonfinite=options.allow_nonfinite)
+    facts = Facts()
+    facts.put(Source(loaded, dict(options.input_shape)))
+    facts.put(Criterion(options.criterion, options.seed))
+    facts.put(options.budget)
+    facts.put(TrialRequest(options.seed, options.calib))
+    facts.put(Tolerance(options.rtol, options.atol))
+    path = Path(model) if isinstance(model, (str, os.PathLike)) else None
+    return facts, _sha256(path, loaded, model), path
+
+
+def _sha256(path: Path | None, loaded: Model, model: Loadable) -> str:
+    if path is not None:
+        return file_sha256(path)
+    if isinstance(model, bytes):
+        return hashlib.sha256(model).hexdigest()
+    digest = hashlib.sha256(loaded.proto.SerializeToString(deterministic=True))
+    for name, values in loaded.weights.items():
+        digest.update(name.encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, read piece by piece."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()

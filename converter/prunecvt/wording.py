@@ -1,0 +1,259 @@
+"""The words and numbers that the terminal, Markdown and HTML reports share.
+
+All text is plain ASCII apart from the names it quotes, so that every output can print it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from prunecvt.schema import Change, Fidelity, GroupRow, LatencyRow, Report, SkippedRow, Verify
+
+UNKNOWN = "-"
+RECOVERY_PASSES = ("recover", "refit", "compensate")
+_BACKENDS = {"openvino": "OpenVINO"}
+_THOUSANDS = ("", "k", "M", "G", "T")
+_VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\d+")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One verification and how it came out."""
+
+    name: str
+    outcome: Literal["passed", "failed", "left out"]
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A reason that holds for several places; ``text`` is the first one's where they differ."""
+
+    text: str
+    places: tuple[str, ...]
+    code: str = ""
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Writes a number with ``digits`` significant digits and never with an exponent above 1e-4."""
+    if not math.isfinite(value):
+        return UNKNOWN
+    if value == 0:
+        return "0"
+    if abs(value) < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    rounded = float(f"{value:.{digits}g}")
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
+    return f"{value:.{decimals}f}"
+
+
+def _scaled(value: float, units: Sequence[str]) -> str:
+    power = 0
+    while abs(value) >= 999.5 and power < len(units) - 1:
+        value /= 1000
+        power += 1
+    number = significant(value) if power else f"{value:.0f}"
+    return f"{number} {units[power]}".strip()
+
+
+def count(value: float) -> str:
+    """2032 -> ``2,032``, 11689512 -> ``11.7 M``."""
+    if abs(value) < 99_999.5:
+        return f"{value:,.0f}"
+    return _scaled(value, _THOUSANDS)
+
+
+def size(value: float) -> str:
+    """Bytes in decimal units: 3451234 -> ``3.45 MB``."""
+    return _scaled(value, ("B", "kB", "MB", "GB", "TB"))
+
+
+def milliseconds(value: float) -> str:
+    """4.2137 -> ``4.21 ms``."""
+    return f"{significant(value)} ms"
+
+
+def percent(share: float, decimals: int = 1) -> str:
+    """0.4231 -> ``42.3 %``."""
+    return f"{100 * share:.{decimals}f} %" if math.isfinite(share) else UNKNOWN
+
+
+def change(ratio: float) -> str:
+    """After over before as a change: 0.577 -> ``-42.3 %``; what rounds to nothing is ``0.0 %``."""
+    if not math.isfinite(ratio):
+        return UNKNOWN
+    points = round(100 * (ratio - 1), 1)
+    return f"{points:+.1f} %" if points else "0.0 %"
+
+
+def changed(total: Change) -> str:
+    """The change of a total; ``-`` where there was nothing before."""
+    return change(total.ratio) if total.before else UNKNOWN
+
+
+def change_interval(row: LatencyRow) -> str:
+    """The 95 % interval of a latency's change, low to high."""
+    low, high = row.ratio_ci95
+    return f"{change(low)[:-2]} to {change(high)}"
+
+
+def plural(number: int, noun: str) -> str:
+    """1, ``group`` -> ``1 group``; 3 -> ``3 groups``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def counted(texts: Sequence[str]) -> list[str]:
+    """Each text once, in order, with how often it comes where that is more than once."""
+    numbers = Counter(texts)
+    return [f"{text} ({n} times)" if n > 1 else text for text, n in numbers.items()]
+
+
+def shorten(text: str, limit: int) -> str:
+    """Cuts the middle out of a long name and anything unprintable from any name."""
+    clean = "".join(character if character.isprintable() else "?" for character in text)
+    if len(clean) <= limit:
+        return clean
+    if limit <= 5:
+        return clean[: max(limit, 1)]
+    tail = (limit - 3) * 4 // 5
+    return f"{clean[: limit - 3 - tail]}...{clean[len(clean) - tail :]}"
+
+
+def producer(tensor: str) -> str:
+    """Returns the name that PyTorch's exporter gave the node of an output tensor."""
+    return tensor.removesuffix("_output_0")
+
+
+def member(group: GroupRow, limit: int) -> str:
+    """A group's first member, by its exporter's node name, and how many more there are."""
+    if not group.members:
+        return UNKNOWN
+    more = f" +{len(group.members) - 1}" if len(group.members) > 1 else ""
+    return shorten(producer(group.members[0]), limit - len(more)) + more
+
+
+def runtime(row: LatencyRow) -> str:
+    """What a latency was measured in: ``onnxruntime, 1 thread``."""
+    return f"{_BACKENDS.get(row.backend, row.backend)}, {plural(row.threads, 'thread')}"
+
+
+def judged(row: LatencyRow) -> tuple[float, float]:
+    """The two medians, in ms, that the ratio is made of."""
+    if row.judged_by == "cpu":
+        return row.before.cpu_median_ms, row.after.cpu_median_ms
+    return row.before.median_ms, row.after.median_ms
+
+
+def verdict(row: LatencyRow) -> str:
+    """``-42.3 %``, or ``no clear change`` where the interval does not settle it."""
+    return change(row.ratio) if row.significant else "no clear change"
+
+
+def agreement_interval(share: float, samples: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share seen in ``samples`` samples."""
+    if samples < 1:
+        return 0.0, 1.0
+    z = 1.959964
+    spread = z * math.sqrt(share * (1 - share) / samples + z * z / (4 * samples * samples))
+    middle = share + z * z / (2 * samples)
+    scale = 1 + z * z / samples
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+
+
+def samples(fidelity: Fidelity) -> str:
+    """What the drift was measured on: ``256 calibration samples``."""
+    return plural(fidelity.samples, f"{fidelity.data} sample")
+
+
+def drift(fidelity: Fidelity) -> list[tuple[str, str]]:
+    """The drift from the original as (name, value) pairs; what is not known is left out."""
+    rows = [
+        ("max relative", significant(fidelity.max_rel)),
+        ("cosine", f"{fidelity.cosine:.5f}"),
+    ]
+    if fidelity.sqnr_db is not None:
+        rows.append(("SQNR", f"{fidelity.sqnr_db:.1f} dB"))
+    if fidelity.top1_agree is not None:
+        low, high = agreement_interval(fidelity.top1_agree, fidelity.samples)
+        interval = f"95 % CI {100 * low:.1f} to {percent(high)}"
+        rows.append(("top-1 agreement", f"{percent(fidelity.top1_agree)} ({interval})"))
+    return rows
+
+
+def _outcome(passed: bool) -> Literal["passed", "failed"]:
+    return "passed" if passed else "failed"
+
+
+def checks(verify: Verify | None) -> list[Check]:
+    """Every verification that ran or was left out, in the order it runs."""
+    if verify is None:
+        return [Check("verification", "left out", "nothing was verified")]
+    rows = [
+        Check("ONNX checker", _outcome(verify.checker)),
+        Check("runs in onnxruntime", _outcome(verify.ort)),
+        Check("same inputs and outputs", _outcome(verify.io_contract)),
+    ]
+    if verify.masked_dense is not None:
+        oracle = verify.masked_dense
+        detail = (
+            f"max relative {oracle.max_rel:.1e}, tolerance {oracle.tolerance:.0e}, "
+            f"{plural(oracle.samples, 'sample')}"
+        )
+        rows.append(Check("equals the masked original", _outcome(oracle.passed), detail))
+    if verify.openvino is not None:
+        parity = verify.openvino
+        detail = f"max relative {parity.max_rel:.1e}, tolerance {parity.tolerance:.0e}"
+        rows.append(Check("same in OpenVINO", _outcome(parity.passed), detail))
+    return rows + [Check(name, "left out") for name in verify.skipped]
+
+
+def checks_passed(rows: Sequence[Check]) -> str:
+    """``5 of 5 passed``, of those that ran."""
+    ran = [row for row in rows if row.outcome != "left out"]
+    passed = sum(row.outcome == "passed" for row in ran)
+    return f"{passed} of {len(ran)} passed" if ran else "none ran"
+
+
+def _causes(reasons: Iterable[tuple[str, str, str]]) -> list[Cause]:
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for code, reason, place in reasons:
+        found.setdefault((code, _VARYING.sub("#", reason)), []).append((reason, place))
+    causes = []
+    for (code, _), rows in found.items():
+        alike = len({reason for reason, _ in rows}) == 1
+        text = rows[0][0] if alike else f"e.g. {rows[0][0]}"
+        causes.append(Cause(text, tuple(place for _, place in rows), code))
+    return sorted(causes, key=lambda cause: (-len(cause.places), cause.text))
+
+
+def _place(row: SkippedRow) -> str:
+    name = row.node or row.tensor
+    return name if row.channels >= row.width else f"{name} ({row.channels} of {row.width})"
+
+
+def causes_pinned(skipped: Sequence[SkippedRow]) -> list[Cause]:
+    """Why producers could not be cut, commonest first; reasons that differ by a name are one."""
+    return _causes((row.code, row.reason, _place(row)) for row in skipped)
+
+
+def causes_whole(groups: Sequence[GroupRow]) -> list[Cause]:
+    """Why groups that could be cut were left whole, commonest first."""
+    whole = (group for group in groups if group.reason)
+    return _causes(("", group.reason, f"group {group.id}") for group in whole)
+
+
+def cut_groups(report: Report) -> int:
+    """How many groups lost channels."""
+    return sum(group.channels_after < group.channels_before for group in report.groups)
+
+
+def recovered(report: Report) -> bool:
+    """Whether a pass that recovers accuracy changed the model."""
+    return any(
+        row.changed and any(word in row.name for word in RECOVERY_PASSES) for row in report.passes
+    )
