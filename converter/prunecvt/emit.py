@@ -143,7 +143,7 @@ def _ir(slimmed: Slimmed, options: Options, model: Path, xml: Path) -> ParityChe
     if slimmed.reference is None:
         return write_ir(model, xml, fp16=options.fp16, timeout=options.timeout)
     tolerance = max(OPENVINO_SLACK * options.rtol, 0.01 if options.fp16 else 0.0)
-    trial = Trial(slimmed.reference.inputs, slimmed.reference.outputs, tolerance)
+    trial = Trial(*slimmed.reference, tolerance)
     found = write_ir(model, xml, fp16=options.fp16, trial=trial, timeout=options.timeout)
     if found is not None and not found.passed and found.max_abs > options.atol:
         before = _original_parity(slimmed, options, tolerance)
@@ -161,7 +161,7 @@ def _original_parity(slimmed: Slimmed, options: Options, tolerance: float) -> Pa
     """How far OpenVINO is from onnxruntime on the original: what the runtimes differ by."""
     from prunecvt_passes import runtime
 
-    inputs = slimmed.reference.inputs if slimmed.reference else {}
+    inputs = slimmed.reference[0] if slimmed.reference else {}
     expected = runtime.run(slimmed.source, inputs)
     with tempfile.TemporaryDirectory(prefix="prunecvt-") as name:
         path = slimmed.path or _staged(slimmed.source, Path(name) / "original.onnx")
@@ -233,8 +233,7 @@ def _publish(
         parts.append(from_file(paths.onnx.with_name(path.name), path))
 
     def verify(staged: Mapping[Path, Path]) -> None:
-        if slimmed.reference is not None:
-            _read_back(slimmed, options, staged[paths.onnx])
+        _read_back(slimmed, options, staged[paths.onnx])
 
     inputs = [slimmed.path] if slimmed.path else []
     write_set(parts, inputs=inputs, force=options.force, verify=verify)
@@ -242,24 +241,24 @@ def _publish(
 
 def _read_back(slimmed: Slimmed, options: Options, path: Path) -> None:
     """Runs the file as it lies on the disk once more."""
-    reference = slimmed.reference
-    if reference is None:
+    if slimmed.reference is None:
         return
+    inputs, outputs = slimmed.reference
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4
     try:
         opened = onnxruntime.InferenceSession(
             str(path), settings, providers=["CPUExecutionProvider"]
         )
-        names = list(reference.outputs)
+        names = list(outputs)
         wanted = {value.name for value in opened.get_inputs()}
-        feed = {name: values for name, values in reference.inputs.items() if name in wanted}
+        feed = {name: values for name, values in inputs.items() if name in wanted}
         found = dict(zip(names, opened.run(names, feed), strict=True))
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         raise VerifyError(
             "E506", "the file as written does not run", where=f"{path.name}: {str(error)[:300]}"
         ) from error
-    gap = oracle.difference(reference.outputs, found)
+    gap = oracle.difference(outputs, found)
     if not (gap.relative <= options.rtol or gap.absolute <= options.atol):
         raise VerifyError(
             "E506",

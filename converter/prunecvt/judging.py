@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prunecvt.checks import Tolerance, check_contract, compare_masked, compare_original
+from prunecvt.checks import (
+    Outcomes,
+    Tolerance,
+    check_contract,
+    compare_masked,
+    compare_original,
+    run_slimmed,
+)
 from prunecvt.emit import OPENVINO_SLACK, Progress, latency_inputs
 from prunecvt.errors import UsageError, VerifyError
 from prunecvt.latency import Contender, compare, race
@@ -18,11 +25,9 @@ from prunecvt.runners import Backend
 from prunecvt.schema import LatencyRow, ParityCheck, Verify
 from prunecvt.trials import TrialRequest, Trials, make_trials
 from prunecvt.write import check_targets, from_file, write_set
-from prunecvt_passes import runtime
 from prunecvt_passes.cost import cost
 from prunecvt_passes.graph import index
 from prunecvt_passes.groups import solve
-from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Source, normalise
 from prunecvt_passes.plan import Plan, replay
 from prunecvt_passes.recipes import label
@@ -55,6 +60,7 @@ def verify_files(
     dense = normalise(source)
     trials = make_trials(dense, TrialRequest(chosen.seed, chosen.calib))
     contract = check_contract(source, model)
+    outcomes = run_slimmed(model, trials)
     skipped, oracle = [], None
     if plan is None:
         skipped.append("oracle: no plan was given")
@@ -62,7 +68,7 @@ def verify_files(
         groups = solve(label(dense))
         removal = replay(groups, Plan.from_json(plan.read_text("utf-8"), str(plan)))
         tolerance = Tolerance(chosen.rtol, chosen.atol)
-        oracle = compare_masked(dense, groups, removal, model, trials, tolerance)
+        oracle = compare_masked(groups, removal, trials, outcomes, tolerance)
     if not chosen.ir:
         skipped.append("OpenVINO: left out by --no-ir")
     return Verify(
@@ -70,15 +76,14 @@ def verify_files(
         ort=contract.ort,
         io_contract=contract.io_contract,
         masked_dense=oracle,
-        fidelity=compare_original(source, model, trials),
-        openvino=_parity(slimmed, model, trials, chosen) if chosen.ir else None,
+        fidelity=compare_original(source, trials, outcomes),
+        openvino=_parity(slimmed, trials, outcomes, chosen) if chosen.ir else None,
         skipped=skipped,
     )
 
 
-def _parity(path: Path, model: Model, trials: Trials, options: Options) -> ParityCheck:
-    feed = trials.random[0]
-    trial = Trial(feed, runtime.run(model, feed), OPENVINO_SLACK * options.rtol)
+def _parity(path: Path, trials: Trials, outcomes: Outcomes, options: Options) -> ParityCheck:
+    trial = Trial(trials.random[0], outcomes.random[0], OPENVINO_SLACK * options.rtol)
     found = parity(path, trial, timeout=options.timeout)
     if not found.passed:
         raise VerifyError(

@@ -79,6 +79,7 @@ def _open_openvino(path: Path, inputs: Mapping[str, Array], threads: int) -> Run
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
+        "ENABLE_CPU_PINNING": False,  # a thread tied to a core waits while others use that core
     }
     try:
         request = openvino.Core().compile_model(str(path), "CPU", settings).create_infer_request()

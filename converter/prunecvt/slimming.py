@@ -10,17 +10,17 @@ from pathlib import Path
 
 from prunecvt.checks import (
     Contract,
-    Reference,
+    Outcomes,
     Tolerance,
     check_contract,
     compare_masked,
     compare_original,
-    take_reference,
+    run_slimmed,
 )
 from prunecvt.load import Loadable, load
 from prunecvt.options import Options
 from prunecvt.schema import Fidelity, OracleCheck
-from prunecvt.trials import TrialRequest, make_trials
+from prunecvt.trials import Feed, TrialRequest, Trials, make_trials
 from prunecvt_passes import pipeline
 from prunecvt_passes.choose import Removal
 from prunecvt_passes.cost import Cost, cost
@@ -35,8 +35,8 @@ from prunecvt_passes.score import Criterion, Scores
 from prunecvt_passes.shapes import infer
 
 Progress = Callable[[str], None]
-CHECK: tuple[Pass, ...] = (check_contract, make_trials, compare_masked)
-COMPARE: tuple[Pass, ...] = (take_reference, compare_original)
+CHECK: tuple[Pass, ...] = (check_contract, make_trials, run_slimmed, compare_masked)
+COMPARE: tuple[Pass, ...] = (compare_original,)
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,11 @@ class Slimmed:
         return self.facts.values.get(Contract)
 
     @property
-    def reference(self) -> Reference | None:
-        """A run of the slimmed model; None where checks were left out."""
-        return self.facts.values.get(Reference)
+    def reference(self) -> tuple[Feed, Feed] | None:
+        """Inputs and outputs of one run of the slimmed model; None where checks were left out."""
+        if Outcomes not in self.facts.values:
+            return None
+        return self.facts.get(Trials).random[0], self.facts.get(Outcomes).random[0]
 
 
 def analyse(
@@ -135,7 +137,7 @@ def slim_in_memory(
         passes += CHECK
     passes += pipeline.named_passes(options.passes)
     if options.verify:
-        passes += [*CHECK[:1], *COMPARE] if options.passes else COMPARE
+        passes += [check_contract, run_slimmed, *COMPARE] if options.passes else COMPARE
     pipeline.run(passes, facts, progress)
     return _finished(facts, sha256, path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,18 +42,11 @@ class Trials:
     random: tuple[Feed, ...]
     calibration: tuple[Feed, ...]
 
-    @property
-    def all(self) -> tuple[Feed, ...]:
-        """Every run."""
-        return (*self.random, *self.calibration)
 
-    def samples(self, feeds: tuple[Feed, ...]) -> int:
-        """Samples in some of the runs: their first dimensions added up."""
-        return sum(
-            len(next(iter(f.values()))) if np.ndim(next(iter(f.values()))) else 1
-            for f in feeds
-            if f
-        )
+def samples(feeds: Iterable[Feed]) -> int:
+    """Samples in some runs: the first dimensions of their first inputs, added up."""
+    firsts = [next(iter(feed.values())) for feed in feeds if feed]
+    return sum(len(values) if np.ndim(values) else 1 for values in firsts)
 
 
 def make_trials(dense: Dense, request: TrialRequest) -> Trials:

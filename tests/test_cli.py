@@ -1,0 +1,288 @@
+"""The command line as users run it: streams, exit codes, files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from bad_files import CASES, Case
+from prunecvt.schema import Report
+
+SAMPLES = Path(__file__).parent.parent / "sample_models"
+RESNET = SAMPLES / "digits_resnet.onnx"
+QUICK = ("--no-ir", "--no-bench")
+Call = Callable[..., "Done"]
+
+
+def run(
+    *arguments: object, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from prunecvt.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a run in this process ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """Runs the command line in this process: quicker than a new one, and as good for errors."""
+
+    def run_here(*arguments: object) -> Done:
+        from prunecvt.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["prunecvt", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        return Done(int(ended.value.code or 0), out, err)
+
+    return run_here
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['prunecvt', '--help']\n"
+        "from prunecvt.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'openvino', 'onnx', 'onnxruntime', 'numpy', 'scipy'}\n"
+        "assert not heavy & sys.modules.keys()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in ("slim", "plan", "inspect", "verify", "bench", "convert", "env"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command", ["slim", "plan", "inspect", "verify", "bench", "convert", "env"]
+)
+def test_every_command_has_help(command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+def test_version_is_one_line() -> None:
+    done = run("--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith("prunecvt ")
+    assert done.stdout.count("\n") == 1
+
+
+def test_slim_writes_everything_beside_the_input(tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    model.write_bytes(RESNET.read_bytes())
+    done = run("slim", model, "--ratio", "0.4")
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        "m.onnx",
+        "m_slim.onnx",
+        "m_slim.xml",
+        "m_slim.bin",
+        "m_slim.plan.json",
+        "m_slim.report.json",
+        "m_slim.report.html",
+    }
+    assert "parameters" in done.stdout
+    assert "onnxruntime" in done.stdout
+    assert "logits" in done.stdout  # what was pinned, and why
+    report = Report.model_validate_json((tmp_path / "m_slim.report.json").read_text())
+    assert report.verify is not None
+    assert report.verify.masked_dense is not None
+    assert report.verify.masked_dense.passed
+    assert report.verify.openvino is not None
+    assert report.verify.openvino.passed
+    assert {row.backend for row in report.latency} == {"onnxruntime", "openvino"}
+    assert report.layout is not None
+
+
+def test_output_names_follow_the_option(tmp_path: Path) -> None:
+    done = run("slim", RESNET, "-o", tmp_path / "new" / "s.onnx", *QUICK)
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (tmp_path / "new").iterdir()}
+    assert names == {"s.onnx", "s.plan.json", "s.report.json", "s.report.html"}
+
+
+def test_json_is_the_report_and_nothing_else(tmp_path: Path) -> None:
+    done = run("slim", RESNET, "-o", tmp_path / "s.onnx", "--json", *QUICK)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, Report.model_json_schema())
+    assert document == json.loads((tmp_path / "s.report.json").read_text())
+
+
+def test_runs_twice_with_equal_bytes(tmp_path: Path) -> None:
+    for name, seed in (("a", "1"), ("b", "2")):
+        done = run("slim", RESNET, "-o", tmp_path / name / "s.onnx", *QUICK, PYTHONHASHSEED=seed)
+        assert done.returncode == 0, done.stderr
+    for file in ("s.onnx", "s.plan.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    reports = [json.loads((tmp_path / name / "s.report.json").read_text()) for name in "ab"]
+    for report in reports:
+        del report["run"]
+        for row in report["passes"]:
+            del row["seconds"]
+    assert reports[0] == reports[1]
+
+
+def test_plan_is_replayed_exactly(tmp_path: Path) -> None:
+    assert run("slim", RESNET, "-o", tmp_path / "s.onnx", "--ratio", "0.3", *QUICK).returncode == 0
+    assert run("plan", RESNET, "-o", tmp_path / "p.json", "--ratio", "0.3").returncode == 0
+    assert (tmp_path / "p.json").read_bytes() == (tmp_path / "s.plan.json").read_bytes()
+    done = run("slim", RESNET, "-o", tmp_path / "t.onnx", "--plan", tmp_path / "p.json", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "t.onnx").read_bytes() == (tmp_path / "s.onnx").read_bytes()
+
+
+def test_dry_run_writes_only_the_plan(tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    model.write_bytes(RESNET.read_bytes())
+    done = run("slim", model, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "m_slim.plan.json"}
+
+
+def test_an_existing_output_is_not_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "s.onnx"
+    out.write_text("mine")
+    done = run("slim", RESNET, "-o", out, *QUICK)
+    assert done.returncode == 7
+    assert out.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [out]
+    assert run("slim", RESNET, "-o", out, "--force", *QUICK).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--ratio", "1.5"), "E212"),
+        (("--ratio", "nan"), "E212"),
+        (("--criterion", "magic"), "E210"),
+        (("--keep", "no_such_layer"), "E213"),
+        (("--scope", "galaxy"), "E201"),
+        (("--round-to", "seven"), "E201"),
+        (("--round-to", "0"), "E212"),
+        (("--input-shape", "input"), "E202"),
+        (("--input-shape", "other:1,1,32,32"), "E203"),
+        (("--recover", "refit"), "E201"),
+        (("--pass", "nobody"), "E216"),
+        (("--max-memory", "much"), "E201"),
+    ],
+)
+def test_usage_errors_exit_2(
+    call: Call, tmp_path: Path, arguments: tuple[str, ...], code: str
+) -> None:
+    done = call("slim", RESNET, "-o", tmp_path / "s.onnx", *arguments, *QUICK)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error[{code}]: ")
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_bad_files_end_in_one_clear_error(call: Call, tmp_path: Path, case: Case) -> None:
+    if case.posix and os.name != "posix":
+        pytest.skip("needs a POSIX file system")
+    given = tmp_path / "given"
+    given.mkdir()
+    model = case.make(given)
+    before = sorted(given.rglob("*"))
+    out = tmp_path / "out"
+    done = call("slim", model, "-o", out / "s.onnx", *QUICK)
+    assert done.returncode == case.exit_code, done.stderr
+    assert done.stderr.startswith(f"error[{case.code}]: ")
+    assert len(done.stderr.splitlines()) <= 3
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+    assert not out.exists()
+    assert sorted(given.rglob("*")) == before
+
+
+def test_bn_criterion_says_what_it_lacks(call: Call, tmp_path: Path) -> None:
+    folded = SAMPLES / "digits_resnet_folded.onnx"
+    done = call("slim", folded, "-o", tmp_path / "s.onnx", "--criterion", "bn", *QUICK)
+    assert done.returncode == 2
+    assert "error[E211]" in done.stderr
+    assert "BatchNormalization" in done.stderr
+
+
+def test_verify_passes_its_own_output_and_fails_a_broken_one(tmp_path: Path) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    out = tmp_path / "s.onnx"
+    assert run("slim", RESNET, "-o", out, *QUICK).returncode == 0
+    assert run("verify", RESNET, out, "--no-ir").returncode == 0
+    model = onnx.load(out)
+    weight = next(t for t in model.graph.initializer if len(t.dims) == 4)
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight)[::-1] * 1.5, weight.name))
+    onnx.save(model, out)
+    done = run("verify", RESNET, out, "--no-ir")
+    assert done.returncode == 5
+    assert "error[E504]" in done.stderr
+
+
+def test_inspect_json_lists_groups_and_reasons() -> None:
+    done = run("inspect", RESNET, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["groups"]
+    assert document["skipped"][0]["reason"] == "'logits' is an output of the model"
+
+
+def test_env_is_json() -> None:
+    document = json.loads(run("env").stdout)
+    assert document["versions"]["onnxruntime"]
+
+
+def test_convert_writes_ir_only(tmp_path: Path) -> None:
+    done = run("convert", RESNET, "-o", tmp_path / "m.xml")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"m.xml", "m.bin"}
+
+
+def test_bench_compares_in_both_runtimes() -> None:
+    done = run("bench", RESNET, SAMPLES / "digits_resnet_folded.onnx", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert [row["backend"] for row in rows[0]["latency"]] == ["onnxruntime", "openvino"]
+
+
+def test_output_is_plain_under_the_c_locale(tmp_path: Path) -> None:
+    done = run(
+        "slim", RESNET, "-o", tmp_path / "s.onnx", *QUICK, LC_ALL="C", PYTHONUTF8="0", NO_COLOR="1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+
+
+def test_unicode_paths(tmp_path: Path) -> None:
+    model = tmp_path / "modèle ü.onnx"
+    model.write_bytes(RESNET.read_bytes())
+    assert run("slim", model, "--no-bench").returncode == 0
+    assert (tmp_path / "modèle ü_slim.xml").exists()
