@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,9 @@ def test_library_code_does_not_print_or_assert(path: Path) -> None:
         for n in ast.walk(tree)
         if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "print"
     ]
+
+
+def test_every_error_code_is_documented() -> None:
+    documented = set(re.findall(r"E\d{3}", (ROOT / "docs" / "errors.md").read_text()))
+    used = {code for path in LIBRARY for code in re.findall(r"\bE\d{3}\b", path.read_text())}
+    assert used <= documented, sorted(used - documented)
