@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from prunecvt.schema import (
+from prunecvt.report.schema import (
     Change,
     Environment,
     Fidelity,

@@ -12,7 +12,7 @@ import pytest
 from bad_case import Case, conv_model, external, nodes_model, relu
 from bad_files import CASES
 from prunecvt import errors
-from prunecvt.load import load
+from prunecvt.loading.load import load
 
 CLASSES = {3: errors.InputError, 4: errors.UnsupportedError, 8: errors.ResourceError}
 
@@ -123,7 +123,7 @@ def test_running_out_of_memory_is_a_typed_error(monkeypatch: pytest.MonkeyPatch)
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("prunecvt.load.split", fail)
+    monkeypatch.setattr("prunecvt.loading.load.split", fail)
     with pytest.raises(errors.ResourceError):
         load(conv_model())
 
@@ -140,5 +140,5 @@ def test_a_data_file_exchanged_while_it_is_opened_is_refused(
     def exchanged(name: str, flags: int) -> int:
         return really_open(name.replace("w.bin", "other.bin"), flags)
 
-    monkeypatch.setattr("prunecvt.regular_file.os.open", exchanged)
+    monkeypatch.setattr("prunecvt.loading.regular_file.os.open", exchanged)
     assert refusal(path).code == "E307"

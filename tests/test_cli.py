@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from bad_files import CASES, Case
-from prunecvt.schema import Report
+from prunecvt.report.schema import Report
 
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 RESNET = SAMPLES / "digits_resnet.onnx"

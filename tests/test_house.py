@@ -38,7 +38,8 @@ def test_no_file_is_over_400_lines(path: Path) -> None:
 def test_functions_stay_under_40_lines(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef) and "commands" not in path.parts:
-            assert (node.end_lineno or 0) - node.lineno < 45, node.name
+            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+            assert (node.end_lineno or 0) - first.lineno < 40, node.name
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda p: str(p.relative_to(ROOT)))

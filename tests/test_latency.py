@@ -11,12 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import prunecvt.latency as latency
+import prunecvt.runtimes.latency as latency
 from conv_models import stack
-from prunecvt.environment import describe
 from prunecvt.errors import UnsupportedError, UsageError
-from prunecvt.latency import Contender, Race, Samples, Schedule, compare, race, ratio_interval
-from prunecvt.runners import Backend
+from prunecvt.runtimes.environment import describe
+from prunecvt.runtimes.latency import (
+    Contender,
+    Race,
+    Samples,
+    Schedule,
+    compare,
+    race,
+    ratio_interval,
+)
+from prunecvt.runtimes.runners import Backend
 
 INPUTS = {"x": np.ones((1, 8, 8, 8), np.float32)}
 SHORT = Schedule(sessions=2, rounds=3, warmup=1)
@@ -197,7 +205,7 @@ def test_the_machine_is_described_without_importing_a_runtime() -> None:
     assert environment.cores >= 1
     assert environment.cpu and environment.os
     assert {"numpy", "onnx", "onnxruntime", "openvino"} <= environment.versions.keys()
-    code = "import sys, prunecvt.environment as e; e.describe()"
+    code = "import sys, prunecvt.runtimes.environment as e; e.describe()"
     code += "; sys.exit(any(m in sys.modules for m in ('onnxruntime', 'openvino')))"
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=paths, check=False).returncode == 0

@@ -8,7 +8,7 @@ import pytest
 
 from conv_models import Net, stack
 from prunecvt.errors import UnsupportedError
-from prunecvt.layout import block_width, check_layout, layout_of, pair
+from prunecvt.runtimes.layout import block_width, check_layout, layout_of, pair
 
 blocked = pytest.mark.skipif(block_width() == 1, reason="this CPU has no blocked layout")
 

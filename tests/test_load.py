@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bad_case import conv_model, nodes_model, relu
 from prunecvt.errors import InputError, UnsupportedError
-from prunecvt.load import load
-from prunecvt.versions import newest_ir, newest_opset
+from prunecvt.loading.load import load
+from prunecvt.loading.versions import newest_ir, newest_opset
 
 WEIGHT = np.arange(16 * 27, dtype=np.float32).reshape(16, 3, 3, 3)
 

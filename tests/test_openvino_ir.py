@@ -8,10 +8,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-import prunecvt.openvino_ir as openvino_ir
+import prunecvt.runtimes.openvino_ir as openvino_ir
 from conv_models import Net, stack
 from prunecvt.errors import OutputError, PrunecvtError, ResourceError, VerifyError
-from prunecvt.openvino_ir import UNBOUNDED, Trial, parity, write_ir
+from prunecvt.runtimes.openvino_ir import UNBOUNDED, Trial, parity, write_ir
 
 INPUTS = {"x": np.random.default_rng(0).standard_normal((1, 8, 8, 8)).astype(np.float32)}
 

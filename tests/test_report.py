@@ -12,12 +12,12 @@ import pytest
 from rich.console import Console, RenderableType
 
 import report_examples as examples
-from prunecvt import wording
-from prunecvt.findings import findings
-from prunecvt.html import render_html
-from prunecvt.markdown import render_markdown
-from prunecvt.schema import Report
-from prunecvt.tables import bench_table, groups_table, summary_table
+from prunecvt.report import wording
+from prunecvt.report.findings import findings
+from prunecvt.report.html import render_html
+from prunecvt.report.markdown import render_markdown
+from prunecvt.report.schema import Report
+from prunecvt.report.tables import bench_table, groups_table, summary_table
 
 EXAMPLES = [examples.report, examples.large, examples.troubled, examples.unpruned]
 every_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda make: make.__name__)

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bad_case import conv_model, external, nodes_model, relu, weight
-from prunecvt.load import load
+from prunecvt.loading.load import load
 
 WEIGHT = np.arange(16 * 27, dtype=np.float32).reshape(16, 3, 3, 3)
 
@@ -103,7 +103,7 @@ def test_packed_external_data_is_unpacked(tmp_path: Path) -> None:
 
 PEAK = """
 import resource, sys
-from prunecvt.load import load
+from prunecvt.loading.load import load
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
 load(sys.argv[1])

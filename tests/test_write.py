@@ -17,12 +17,12 @@ import numpy as np
 import onnx
 import pytest
 
-import prunecvt.write as write
+import prunecvt.writing.write as write
 from conv_models import stack
 from prunecvt.errors import OutputError, VerifyError
-from prunecvt.serialize import onnx_parts, serialize_onnx
-from prunecvt.staging import PREFIX
-from prunecvt.write import Part, check_targets, from_bytes, from_file, write_set
+from prunecvt.writing.serialize import onnx_parts, serialize_onnx
+from prunecvt.writing.staging import PREFIX
+from prunecvt.writing.write import Part, check_targets, from_bytes, from_file, write_set
 from prunecvt_passes.model import Model
 
 NAMES = ["m.bin", "m.xml", "m.onnx"]
@@ -238,7 +238,7 @@ def test_what_the_system_says_is_passed_on(tmp_path: Path, number: int, code: st
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from prunecvt.write import from_bytes, write_set
+from prunecvt.writing.write import from_bytes, write_set
 write_set([from_bytes(Path(sys.argv[1]) / "m", b"x")],
           verify=lambda _: os.kill(os.getpid(), signal.SIGKILL))
 """

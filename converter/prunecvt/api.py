@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from prunecvt.assemble import (
+from prunecvt.emit import Paths, Progress, emit
+from prunecvt.errors import InputError, UsageError
+from prunecvt.loading.load import Loadable
+from prunecvt.options import Options
+from prunecvt.report.assemble import (
     Stopwatch,
     Written,
     group_rows,
@@ -16,11 +20,7 @@ from prunecvt.assemble import (
     report_of,
     skipped_rows,
 )
-from prunecvt.emit import Paths, Progress, emit
-from prunecvt.errors import InputError, UsageError
-from prunecvt.load import Loadable
-from prunecvt.options import Options
-from prunecvt.schema import GroupRow, Port, Report, SkippedRow
+from prunecvt.report.schema import GroupRow, Port, Report, SkippedRow
 from prunecvt.slimming import Slimmed, analyse, slim_in_memory
 from prunecvt_passes.choose import Removal
 from prunecvt_passes.cost import Cost, cost

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import onnx
 
 from prunecvt.errors import PrunecvtError, VerifyError
-from prunecvt.openvino_ir import UNBOUNDED
-from prunecvt.schema import Fidelity, OracleCheck
+from prunecvt.loading.validate import validate
+from prunecvt.report.schema import Fidelity, OracleCheck
+from prunecvt.runtimes.openvino_ir import UNBOUNDED
 from prunecvt.trials import Feed, Trials, samples
-from prunecvt.validate import validate
 from prunecvt_passes import oracle, runtime
 from prunecvt_passes.choose import Removal
 from prunecvt_passes.groups import Groups
@@ -43,7 +43,7 @@ class Contract:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What the slimmed model gives out on the trials, in their order; fewer where they are large."""
+    """What the slimmed model gives out on the trials, in order; fewer where they are large."""
 
     random: tuple[Feed, ...]
     calibration: tuple[Feed, ...]

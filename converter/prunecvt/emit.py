@@ -10,19 +10,19 @@ from pathlib import Path
 
 import onnxruntime
 
-from prunecvt.assemble import Stopwatch, Written, output_file, report_of
 from prunecvt.errors import OutputError, UsageError, VerifyError
-from prunecvt.html import render_html
-from prunecvt.latency import Contender, compare, race
-from prunecvt.layout import check_layout
-from prunecvt.load import Loadable
-from prunecvt.openvino_ir import Trial, parity, write_ir
+from prunecvt.loading.load import Loadable
 from prunecvt.options import Options
-from prunecvt.runners import Backend
-from prunecvt.schema import LatencyRow, Outputs, ParityCheck, Report
-from prunecvt.serialize import onnx_parts
+from prunecvt.report.assemble import Stopwatch, Written, output_file, report_of
+from prunecvt.report.html import render_html
+from prunecvt.report.schema import LatencyRow, Outputs, ParityCheck, Report
+from prunecvt.runtimes.latency import Contender, compare, race
+from prunecvt.runtimes.layout import check_layout
+from prunecvt.runtimes.openvino_ir import Trial, parity, write_ir
+from prunecvt.runtimes.runners import Backend
 from prunecvt.slimming import Slimmed
-from prunecvt.write import Part, check_targets, from_bytes, from_file, write_set
+from prunecvt.writing.serialize import onnx_parts
+from prunecvt.writing.write import Part, check_targets, from_bytes, from_file, write_set
 from prunecvt_passes import oracle
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.normalise import Dense

@@ -17,14 +17,14 @@ from prunecvt.checks import (
 )
 from prunecvt.emit import OPENVINO_SLACK, Progress, latency_inputs
 from prunecvt.errors import UsageError, VerifyError
-from prunecvt.latency import Contender, compare, race
-from prunecvt.load import load
-from prunecvt.openvino_ir import Trial, parity, write_ir
+from prunecvt.loading.load import load
 from prunecvt.options import Options
-from prunecvt.runners import Backend
-from prunecvt.schema import LatencyRow, ParityCheck, Verify
+from prunecvt.report.schema import LatencyRow, ParityCheck, Verify
+from prunecvt.runtimes.latency import Contender, compare, race
+from prunecvt.runtimes.openvino_ir import Trial, parity, write_ir
+from prunecvt.runtimes.runners import Backend
 from prunecvt.trials import TrialRequest, Trials, make_trials
-from prunecvt.write import check_targets, from_file, write_set
+from prunecvt.writing.write import check_targets, from_file, write_set
 from prunecvt_passes.cost import cost
 from prunecvt_passes.graph import index
 from prunecvt_passes.groups import solve

@@ -17,9 +17,9 @@ from prunecvt.checks import (
     compare_original,
     run_slimmed,
 )
-from prunecvt.load import Loadable, load
+from prunecvt.loading.load import Loadable, load
 from prunecvt.options import Options
-from prunecvt.schema import Fidelity, OracleCheck
+from prunecvt.report.schema import Fidelity, OracleCheck
 from prunecvt.trials import Feed, TrialRequest, Trials, make_trials
 from prunecvt_passes import pipeline
 from prunecvt_passes.choose import Removal

@@ -40,7 +40,7 @@ def verify(
     given = locals()
     terminal = Terminal.of(quiet or json, verbose, no_color)
     from prunecvt.judging import verify_files
-    from prunecvt.wording import checks, drift
+    from prunecvt.report.wording import checks, drift
 
     beside = slimmed.with_suffix(".plan.json")
     found = verify_files(
@@ -72,7 +72,7 @@ def bench(
     given = locals()
     terminal = Terminal.of(quiet or json, verbose, no_color)
     from prunecvt.judging import bench_files
-    from prunecvt.tables import bench_table
+    from prunecvt.report.tables import bench_table
 
     with terminal.progress() as progress:
         names, rows = bench_files(models, backend, options_of(given), progress)

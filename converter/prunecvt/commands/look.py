@@ -28,8 +28,8 @@ def inspect(
     given = locals()
     terminal = Terminal.of(quiet or json, verbose, no_color)
     from prunecvt.api import inspect as inspect_model
-    from prunecvt.tables import groups_table
-    from prunecvt.wording import count
+    from prunecvt.report.tables import groups_table
+    from prunecvt.report.wording import count
 
     found = inspect_model(model, **options_of(given))
     if json:
@@ -52,7 +52,7 @@ def inspect(
 
 def env() -> None:
     """Print versions, CPU and instruction sets as JSON."""
-    from prunecvt.environment import describe
+    from prunecvt.runtimes.environment import describe
 
     sys.stdout.write(
         json_module.dumps(describe().model_dump(mode="json"), indent=1, sort_keys=True) + "\n"

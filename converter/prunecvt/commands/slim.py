@@ -55,7 +55,7 @@ def slim(
         return
     from prunecvt.api import slim as slim_model
     from prunecvt.emit import report_json
-    from prunecvt.tables import summary_table
+    from prunecvt.report.tables import summary_table
 
     out = output or model.with_name(f"{model.stem}_slim.onnx")
     extra = _report_files(report or [], force)
@@ -160,8 +160,8 @@ def _bytes(text: str | None) -> int | None:
 
 def _plan(terminal: Terminal, given: dict[str, Any]) -> None:
     from prunecvt.api import plan as plan_model
-    from prunecvt.tables import groups_table
-    from prunecvt.write import check_targets, from_bytes, write_set
+    from prunecvt.report.tables import groups_table
+    from prunecvt.writing.write import check_targets, from_bytes, write_set
 
     model: Path = given["model"]
     out = given["output"] or model.with_name(f"{model.stem}_slim.plan.json")
@@ -178,7 +178,7 @@ def _plan(terminal: Terminal, given: dict[str, Any]) -> None:
 
 def _report_files(paths: list[Path], force: bool) -> list[Path]:
     from prunecvt.errors import UsageError
-    from prunecvt.write import check_targets
+    from prunecvt.writing.write import check_targets
 
     for path in paths:
         if path.suffix not in (".json", ".html", ".md"):
@@ -191,9 +191,9 @@ def _report_files(paths: list[Path], force: bool) -> list[Path]:
 
 def _write_reports(paths: list[Path], report: Any, force: bool) -> None:
     from prunecvt.emit import report_json
-    from prunecvt.html import render_html
-    from prunecvt.markdown import render_markdown
-    from prunecvt.write import from_bytes, write_set
+    from prunecvt.report.html import render_html
+    from prunecvt.report.markdown import render_markdown
+    from prunecvt.writing.write import from_bytes, write_set
 
     render = {".json": report_json, ".html": render_html, ".md": render_markdown}
     parts = [from_bytes(path, render[path.suffix](report).encode()) for path in paths]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from prunecvt.schema import LatencyRow, Report
-from prunecvt.wording import cut_groups, plural, recovered, runtime
+from prunecvt.report.schema import LatencyRow, Report
+from prunecvt.report.wording import cut_groups, plural, recovered, runtime
 
 
 def findings(report: Report) -> list[str]:

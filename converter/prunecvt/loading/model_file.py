@@ -12,8 +12,8 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-untyped]
 
-from prunecvt.refusal import invalid, place
-from prunecvt.regular_file import open_regular
+from prunecvt.loading.refusal import invalid, place
+from prunecvt.loading.regular_file import open_regular
 from prunecvt_passes.errors import InputError, ResourceError
 from prunecvt_passes.graph import DEFAULT_DOMAINS
 

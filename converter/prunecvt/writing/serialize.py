@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 import onnx
 
-from prunecvt.write import Part
+from prunecvt.writing.write import Part
 from prunecvt_passes.model import PROTOBUF_LIMIT, Array, Model, fill
 
 _ALIGNMENT = 4096  # lets a runtime map the weights from the file

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from prunecvt.schema import Environment
+from prunecvt.report.schema import Environment
 
 _PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino", "prunecvt")
 _CPUINFO = Path("/proc/cpuinfo")

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from prunecvt.openvino_quiet import import_openvino
+from prunecvt.runtimes.openvino_quiet import import_openvino
 
 # exactly the arithmetic of the model: no bf16, no reordering of sums for speed
 _EXACT = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}

@@ -12,7 +12,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from prunecvt.schema import Change, Fidelity, GroupRow, LatencyRow, Report, SkippedRow, Verify
+from prunecvt.report.schema import (
+    Change,
+    Fidelity,
+    GroupRow,
+    LatencyRow,
+    Report,
+    SkippedRow,
+    Verify,
+)
 
 UNKNOWN = "-"
 RECOVERY_PASSES = ("recover", "refit", "compensate")

@@ -9,7 +9,7 @@ from functools import cache
 
 import onnx
 
-from prunecvt.refusal import place
+from prunecvt.loading.refusal import place
 from prunecvt_passes.errors import UnsupportedError
 from prunecvt_passes.graph import opset_of
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from prunecvt.errors import OutputError
-from prunecvt.staging import Staging, clear_stale
+from prunecvt.writing.staging import Staging, clear_stale
 
 log = logging.getLogger("prunecvt")
 Verify = Callable[[Mapping[Path, Path]], None]

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from prunecvt.schema import GroupRow, LatencyRow, Timing
-from prunecvt.wording import milliseconds, runtime
+from prunecvt.report.schema import GroupRow, LatencyRow, Timing
+from prunecvt.report.wording import milliseconds, runtime
 
 MOST_MARKS = 120
 _FRAME = Markup(

@@ -15,9 +15,9 @@ import onnx
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 from onnx import TensorProto, helper
 
-from prunecvt.external_data import read_external
-from prunecvt.refusal import place, title
-from prunecvt.stored import (
+from prunecvt.loading.external_data import read_external
+from prunecvt.loading.refusal import place, title
+from prunecvt.loading.stored import (
     check_header,
     check_size,
     inline_values,

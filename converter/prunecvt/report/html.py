@@ -8,9 +8,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from prunecvt import svg, wording
-from prunecvt.findings import findings
-from prunecvt.schema import LatencyRow, Report
+from prunecvt.report import svg, wording
+from prunecvt.report.findings import findings
+from prunecvt.report.schema import LatencyRow, Report
 
 NAME_LENGTH = 44
 MEMBER_LENGTH = 44
@@ -47,7 +47,7 @@ def render_html(report: Report) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("prunecvt", "templates"),
+        loader=PackageLoader("prunecvt.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from prunecvt.refusal import invalid, label, place, title
+from prunecvt.loading.refusal import invalid, label, place, title
 from prunecvt_passes.errors import InputError
 from prunecvt_passes.graph import captures
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import onnx
 
-from prunecvt.weights import copy_fields
+from prunecvt.loading.weights import copy_fields
 from prunecvt_passes.model import Model, fill
 
 _KEPT_BYTES = 1024

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import BinaryIO
 
-from prunecvt.refusal import invalid
+from prunecvt.loading.refusal import invalid
 
 _FLAGS = (
     os.O_RDONLY

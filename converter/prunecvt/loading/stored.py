@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from prunecvt.refusal import dims, invalid, one_line
+from prunecvt.loading.refusal import dims, invalid, one_line
 from prunecvt_passes.errors import InputError
 from prunecvt_passes.model import Array
 

@@ -21,8 +21,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from prunecvt.errors import UnsupportedError
-from prunecvt.refusal import place
-from prunecvt.schema import Layout, LayoutCheck
+from prunecvt.loading.refusal import place
+from prunecvt.report.schema import Layout, LayoutCheck
 
 _NCHWC = "com.microsoft.nchwc"
 _PLAIN = {("", "Conv"), ("ai.onnx", "Conv"), ("com.microsoft", "FusedConv")}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import onnx
 
-from prunecvt.refusal import dims, invalid, label, place, title
+from prunecvt.loading.refusal import dims, invalid, label, place, title
 from prunecvt_passes.errors import InputError
 from prunecvt_passes.graph import DEFAULT_DOMAINS
 

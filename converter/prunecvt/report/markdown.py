@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from prunecvt import wording
-from prunecvt.findings import findings
-from prunecvt.schema import Report
+from prunecvt.report import wording
+from prunecvt.report.findings import findings
+from prunecvt.report.schema import Report
 
 MOST_CAUSES = 10
 MOST_NOTES = 10

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prunecvt.environment import describe
 from prunecvt.options import Options
-from prunecvt.schema import (
+from prunecvt.report.schema import (
     Change,
     GroupRow,
     InputFile,
@@ -31,6 +30,7 @@ from prunecvt.schema import (
     Totals,
     Verify,
 )
+from prunecvt.runtimes.environment import describe
 from prunecvt.slimming import Slimmed, file_sha256
 from prunecvt.version import VERSION
 from prunecvt_passes.choose import Removal

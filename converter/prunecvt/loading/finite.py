@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from prunecvt.refusal import dims, label, place, title
-from prunecvt.structure import subgraphs
+from prunecvt.loading.refusal import dims, label, place, title
+from prunecvt.loading.structure import subgraphs
 from prunecvt_passes.errors import UnsupportedError
 from prunecvt_passes.graph import DEFAULT_DOMAINS
 from prunecvt_passes.model import Array, Model

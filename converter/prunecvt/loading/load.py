@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import onnx
 
-from prunecvt.finite import check_finite
-from prunecvt.model_file import check_presence, parse, read_model_file
-from prunecvt.refusal import invalid, one_line, place
-from prunecvt.structure import check_names, sort_nodes
-from prunecvt.validate import validate
-from prunecvt.versions import check_versions, newest_ir
-from prunecvt.weights import check_budget, memory_limit, split
+from prunecvt.loading.finite import check_finite
+from prunecvt.loading.model_file import check_presence, parse, read_model_file
+from prunecvt.loading.refusal import invalid, one_line, place
+from prunecvt.loading.structure import check_names, sort_nodes
+from prunecvt.loading.validate import validate
+from prunecvt.loading.versions import check_versions, newest_ir
+from prunecvt.loading.weights import check_budget, memory_limit, split
 from prunecvt_passes.errors import ResourceError
 from prunecvt_passes.model import Model
 

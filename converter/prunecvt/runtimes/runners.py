@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from prunecvt.errors import UnsupportedError
-from prunecvt.openvino_quiet import import_openvino
-from prunecvt.refusal import place
+from prunecvt.loading.refusal import place
+from prunecvt.runtimes.openvino_quiet import import_openvino
 
 Array = npt.NDArray[Any]
 Backend = Literal["onnxruntime", "openvino"]

@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from prunecvt.errors import OutputError, PrunecvtError, ResourceError, VerifyError
-from prunecvt.refusal import one_line, place
-from prunecvt.schema import ParityCheck
-from prunecvt.write import reported
+from prunecvt.loading.refusal import one_line, place
+from prunecvt.report.schema import ParityCheck
+from prunecvt.writing.write import reported
 
 Array = npt.NDArray[Any]
 log = logging.getLogger("prunecvt")
@@ -35,7 +35,7 @@ UNBOUNDED = sys.float_info.max
 # nothing from the folder it happens to run in.
 _BOOT = (
     "import sys; sys.path[:] = sys.argv[2:]; from pathlib import Path;"
-    " from prunecvt.openvino_child import main; main(Path(sys.argv[1]))"
+    " from prunecvt.runtimes.openvino_child import main; main(Path(sys.argv[1]))"
 )
 
 

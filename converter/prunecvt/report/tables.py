@@ -15,9 +15,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from prunecvt import wording
-from prunecvt.findings import findings
-from prunecvt.schema import GroupRow, LatencyRow, Report, SkippedRow
+from prunecvt.report import wording
+from prunecvt.report.findings import findings
+from prunecvt.report.schema import GroupRow, LatencyRow, Report, SkippedRow
 
 MOST_CAUSES = 8
 _RULE = "    \n    \n -- \n    \n    \n -- \n    \n    \n"

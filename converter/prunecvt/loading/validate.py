@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 import onnx
 
-from prunecvt.refusal import dims, invalid, label, one_line, place, title
-from prunecvt.structure import subgraphs
-from prunecvt.versions import opens
-from prunecvt.weight_fit import Shape, Shapes, check_fit, misfit
-from prunecvt.weightless import weightless
+from prunecvt.loading.refusal import dims, invalid, label, one_line, place, title
+from prunecvt.loading.structure import subgraphs
+from prunecvt.loading.versions import opens
+from prunecvt.loading.weight_fit import Shape, Shapes, check_fit, misfit
+from prunecvt.loading.weightless import weightless
 from prunecvt_passes.errors import PrunecvtError, UnsupportedError
 from prunecvt_passes.model import Model
 

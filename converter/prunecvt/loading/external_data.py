@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import TensorProto
 
-from prunecvt.refusal import invalid, one_line
-from prunecvt.regular_file import NO_FOLLOW, open_regular
-from prunecvt.stored import stored_bytes
+from prunecvt.loading.refusal import invalid, one_line
+from prunecvt.loading.regular_file import NO_FOLLOW, open_regular
+from prunecvt.loading.stored import stored_bytes
 from prunecvt_passes.errors import InputError
 from prunecvt_passes.model import Array
 

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from prunecvt.errors import UsageError
-from prunecvt.runners import Array, Backend, Runner, open_runner
-from prunecvt.schema import LatencyRow, Timing
+from prunecvt.report.schema import LatencyRow, Timing
+from prunecvt.runtimes.runners import Array, Backend, Runner, open_runner
 
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]

@@ -1,0 +1,1 @@
+"""Loading a model from wherever it comes, with everything checked."""

@@ -1,0 +1,1 @@
+"""The report: its schema, and how it is drawn."""

@@ -1,0 +1,1 @@
+"""onnxruntime and OpenVINO: timing, layout, conversion."""
