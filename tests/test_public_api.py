@@ -131,3 +131,23 @@ def test_ratio_zero_changes_nothing_that_can_be_measured() -> None:
     fidelity = result.report.verify.fidelity if result.report.verify else None
     assert fidelity is not None
     assert fidelity.max_rel < 1e-5
+
+
+def test_a_scalar_input_is_timed_in_both_runtimes(tmp_path: Path) -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    scaled (float[N, 3, 8, 8] x, float gain) => (float[N, 4, 8, 8] y)
+    {
+        a = Conv <pads: ints = [1, 1, 1, 1]> (x, w)
+        b = Mul(a, gain)
+        y = Conv(b, v)
+    }
+    """
+    model = onnx.parser.parse_model(text)
+    draw = np.random.default_rng(0)
+    for name, shape in (("w", (16, 3, 3, 3)), ("v", (4, 16, 1, 1))):
+        values = draw.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    result = prunecvt.slim(model, tmp_path / "s.onnx", ratio=0.5)
+    assert [row.backend for row in result.report.latency] == ["onnxruntime", "openvino"]
+    assert result.report.groups[0].channels_after == 8

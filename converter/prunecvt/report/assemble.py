@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from prunecvt.options import Options
 from prunecvt.report.schema import (
@@ -45,8 +46,6 @@ _BODY_WIDTHS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 def port_rows(model: Model) -> list[Port]:
     """Inputs and outputs of a model."""
-    import onnx
-
     rows = []
     for kind, values in (("input", graph_inputs(model)), ("output", model.proto.graph.output)):
         for value in values:
@@ -94,24 +93,39 @@ def skipped_rows(groups: Groups) -> list[SkippedRow]:
         )
         for fixed in groups.fixed
     ]
-    weights = groups.channels.graph.model.weights
     for node in groups.channels.graph.nodes:
         for body in node.subgraphs:
-            for inner in body.node:
-                if inner.op_type in _BODY_WIDTHS and len(inner.input) > 1:
-                    known = weights.get(inner.input[1])
-                    width = int(known.shape[0]) if known is not None and known.ndim else 0
-                    rows.append(
-                        SkippedRow(
-                            node=inner.name,
-                            op=inner.op_type,
-                            tensor=inner.output[0],
-                            channels=width,
-                            width=width,
-                            code="subgraph",
-                            reason=f"it lies in a body of {node.title}, which is left alone",
-                        )
-                    )
+            rows += _body_rows(
+                groups, body, f"it lies in a body of {node.title}, which is left alone"
+            )
+    return rows
+
+
+def _body_rows(groups: Groups, body: onnx.GraphProto, reason: str) -> list[SkippedRow]:
+    """The convolutions and products inside a body, and inside its own bodies."""
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in body.initializer}
+    weights = groups.channels.graph.model.weights
+    rows = []
+    for node in body.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                rows += _body_rows(groups, inner, reason)
+        if node.op_type not in _BODY_WIDTHS or len(node.input) < 2:
+            continue
+        name = node.input[1]
+        shape = weights[name].shape if name in weights else shapes.get(name, ())
+        width = int(shape[0]) if shape else 0
+        rows.append(
+            SkippedRow(
+                node=node.name,
+                op=node.op_type,
+                tensor=node.output[0],
+                channels=width,
+                width=width,
+                code="subgraph",
+                reason=reason,
+            )
+        )
     return rows
 
 
@@ -235,8 +249,6 @@ def peak_rss_mb() -> float:
 def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = None) -> list[str]:
     """What a user should know before relying on the result."""
     found = []
-    if not slimmed.removal.removed.any():
-        found.append("nothing was cut: see what was pinned or left whole, and why")
     if slimmed.oracle is None:
         found.append("the checks were left out by --no-verify")
     if (

@@ -15,7 +15,7 @@ import gc
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,9 +32,11 @@ Progress = Callable[[int, int], None]
 SMALLEST_GAIN = 0.05  # below this, sessions of one and the same file differ
 CONTENDED = 1.2  # wall over CPU time of one thread; on an idle machine it is 1
 CONTENDED_THREADS = 1.5  # median over least wall time of several threads
+PATIENCE_S = 60.0
 _SAMPLE_S = 0.002  # a sample is at least this long: shorter ones measure the clock
 _CLOCK_TICKS = 20  # ... and at least so many ticks of a coarse clock
 _RESAMPLES = 2000
+_FEWEST = 3  # sessions and rounds below which an interval says nothing
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,19 @@ class Schedule:
     def __post_init__(self) -> None:
         if min(self.sessions, self.rounds, self.warmup) < 1:
             raise UsageError("E220", "a latency run needs a session, a round and a warm-up or more")
+
+    def within(self, seconds: float, inference: float, contenders: int) -> Schedule:
+        """Returns a schedule of fewer rounds, then sessions, that takes about ``seconds``.
+
+        Args:
+            seconds: what the race may take.
+            inference: seconds of one inference of the slowest contender.
+            contenders: how many race.
+        """
+        affordable = seconds / max(2 * contenders * inference, 1e-9)  # a sample is two runs or more
+        rounds = int(min(self.rounds, max(_FEWEST, affordable / self.sessions)))
+        sessions = int(min(self.sessions, max(_FEWEST, affordable / rounds)))
+        return replace(self, sessions=sessions, rounds=rounds)
 
 
 @dataclass(frozen=True)
@@ -146,7 +161,8 @@ def race(
         inputs: what every inference reads.
         backend: the runtime.
         threads: intra-op threads.
-        schedule: how often; its seed makes the order reproducible.
+        schedule: how often; its seed makes the order reproducible. None for the usual one, cut
+            for slow models so that the race takes a minute or so.
         progress: called with (rounds done, rounds in all).
 
     Raises:
@@ -155,7 +171,7 @@ def race(
     """
     if not contenders or threads < 1:
         raise UsageError("E221", "a latency run needs a model and a thread or more")
-    schedule = schedule or Schedule()
+    schedule = schedule or _affordable(contenders, inputs, backend, threads)
     lanes = [_Lane(contender, schedule) for contender in contenders]
     order = random.Random(schedule.seed)
     total = schedule.sessions * schedule.rounds
@@ -177,6 +193,14 @@ def race(
                 lane.close()
     shape = {name: list(values.shape) for name, values in inputs.items()}
     return Race(backend, threads, shape, schedule, tuple(lane.samples() for lane in lanes))
+
+
+def _affordable(
+    contenders: Sequence[Contender], inputs: Mapping[str, Array], backend: Backend, threads: int
+) -> Schedule:
+    """The usual schedule, cut to what slow models can afford; loads and runs the first model."""
+    run = open_runner(contenders[0].file_for(backend), inputs, backend=backend, threads=threads)
+    return Schedule().within(PATIENCE_S, min(_wall(run), _wall(run)), len(contenders))
 
 
 def compare(

@@ -56,7 +56,7 @@ def _open_onnxruntime(path: Path, inputs: Mapping[str, Array], threads: int) -> 
         )
         binding = session.io_binding()
         for name, values in inputs.items():
-            value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(values))
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(values, order="C"))
             binding.bind_ortvalue_input(name, value)
         for output in session.get_outputs():
             binding.bind_output(output.name, "cpu")
@@ -84,7 +84,7 @@ def _open_openvino(path: Path, inputs: Mapping[str, Array], threads: int) -> Run
     try:
         request = openvino.Core().compile_model(str(path), "CPU", settings).create_infer_request()
         for name, values in inputs.items():
-            request.set_tensor(name, openvino.Tensor(np.ascontiguousarray(values)))
+            request.set_tensor(name, openvino.Tensor(np.asarray(values, order="C")))
     except Exception as error:  # OpenVINO raises plain RuntimeError
         raise _cannot_run("E430", "OpenVINO", path, error) from error
 
