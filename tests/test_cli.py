@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -286,3 +288,118 @@ def test_unicode_paths(tmp_path: Path) -> None:
     model.write_bytes(RESNET.read_bytes())
     assert run("slim", model, "--no-bench").returncode == 0
     assert (tmp_path / "modèle ü_slim.xml").exists()
+
+
+def test_a_plan_is_replayed_from_where_plan_wrote_it(tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    model.write_bytes(RESNET.read_bytes())
+    assert run("plan", model, "-q").returncode == 0
+    plan = tmp_path / "m_slim.plan.json"
+    before = plan.read_bytes()
+    done = run("slim", model, "--plan", plan, *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert plan.read_bytes() == before
+    plan.write_bytes(before.replace(b'"model_sha256": "', b'"model_sha256": "0'))
+    again = run("slim", model, "--plan", plan, *QUICK, "--force")
+    assert "made for another file" in " ".join(again.stdout.split())
+
+
+def test_a_dry_run_names_its_plan_after_the_model(tmp_path: Path, call: Call) -> None:
+    done = call("slim", RESNET, "--dry-run", "-o", tmp_path / "s.onnx")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["s.plan.json"]
+    refused = call("slim", RESNET, "--dry-run", "--plan", tmp_path / "s.plan.json")
+    assert refused.returncode == 2
+    assert "E207" in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["m[1]", "a:smile: [red]x[bold]", "long " * 30])
+def test_names_are_taken_and_printed_as_they_are(name: str, tmp_path: Path, call: Call) -> None:
+    model = tmp_path / f"{name}.onnx"
+    model.write_bytes(RESNET.read_bytes())
+    done = call("slim", model, *QUICK)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / f"{name}_slim.onnx"
+    assert f"wrote {out}\n" in done.stdout
+    report = Report.model_validate_json((tmp_path / f"{name}_slim.report.json").read_text())
+    assert report.totals.bytes.after == out.stat().st_size
+
+
+def test_more_reports_are_written_with_the_rest_or_not_at_all(tmp_path: Path) -> None:
+    out, blocked = tmp_path / "s.onnx", tmp_path / "file"
+    blocked.touch()
+    for copy, code in ((blocked / "r.md", 7), (tmp_path / "s.report.json", 7), ("r.txt", 2)):
+        assert run("slim", RESNET, "-o", out, *QUICK, "--report", copy).returncode == code
+        assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    done = run("slim", RESNET, "-o", out, *QUICK, "--report", tmp_path / "r.md")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "r.md").read_text().startswith("### prunecvt")
+
+
+@pytest.mark.parametrize("command", [("inspect", RESNET), ("inspect", RESNET, "--json"), ("env",)])
+def test_a_closed_pipe_is_no_error(command: tuple[object, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "from prunecvt.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, command)],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.6, 1.2])
+def test_an_interrupted_run_ends_with_130_and_leaves_nothing(
+    seconds: float, tmp_path: Path
+) -> None:
+    out, temporary = tmp_path / "out", tmp_path / "tmp"
+    out.mkdir()
+    temporary.mkdir()
+    code = "from prunecvt.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "slim", str(RESNET), "-o", str(out / "s.onnx")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert b"Traceback" not in stderr
+    assert not list(out.iterdir())
+    assert not list(temporary.iterdir())
+
+
+def test_no_progress_bar_where_stderr_is_no_terminal(tmp_path: Path) -> None:
+    done = run("slim", RESNET, "-o", tmp_path / "s.onnx", *QUICK, FORCE_COLOR="1")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("plan", "code"),
+    [(None, 3), ("[" * 100_000, 2), ('{"schema_version":1,"model_sha256":"", "channels":', 2)],
+    ids=["missing", "deep", "cut_off"],
+)
+def test_a_bad_plan_is_refused(plan: str | None, code: int, tmp_path: Path, call: Call) -> None:
+    path = tmp_path / "plan.json"
+    if plan is not None:
+        path.write_text(plan)
+    for command in (("slim", RESNET, *QUICK), ("verify", RESNET, RESNET, "--no-ir")):
+        done = call(*command, "--plan", path)
+        assert done.returncode == code, done.stderr
+        assert done.stderr.startswith("error[E")
+
+
+@pytest.mark.parametrize("flag", ["--seed=-1", "--atol=nan", "--rtol=inf", "--timeout=nan"])
+def test_numbers_out_of_range_are_usage_errors(flag: str, call: Call) -> None:
+    done = call("slim", RESNET, *QUICK, flag)
+    assert (done.returncode, done.stderr[:11]) == (2, "error[E201]")
+
+
+def test_bench_names_a_missing_ir(call: Call) -> None:
+    done = call("bench", RESNET, "nope.xml")
+    assert (done.returncode, done.stderr[:11]) == (3, "error[E301]")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,9 @@ import onnxruntime
 import pytest
 
 import prunecvt
+from prunecvt.emit import report_json
+from prunecvt.report.findings import findings
+from prunecvt.report.wording import drift
 
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 RESNET = SAMPLES / "digits_resnet.onnx"
@@ -151,3 +156,136 @@ def test_a_scalar_input_is_timed_in_both_runtimes(tmp_path: Path) -> None:
     result = prunecvt.slim(model, tmp_path / "s.onnx", ratio=0.5)
     assert [row.backend for row in result.report.latency] == ["onnxruntime", "openvino"]
     assert result.report.groups[0].channels_after == 8
+
+
+TWO_CONVOLUTIONS = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    two ({type}[{batch}, 3, 8, 8] x) => ({outputs})
+    {{
+        a = Conv <pads: ints = [1, 1, 1, 1]> (x, w)
+        r = Relu(a)
+        b = Conv(r, v)
+        {tail}
+    }}
+"""
+
+
+def two_convolutions(
+    tail: str, outputs: str, dtype: str = "float", batch: str = "N"
+) -> onnx.ModelProto:
+    text = TWO_CONVOLUTIONS.format(type=dtype, batch=batch, tail=tail, outputs=outputs)
+    model = onnx.parser.parse_model(text)
+    draw = np.random.default_rng(0)
+    kind = np.float64 if dtype == "double" else np.float32
+    for name, shape in (("w", (32, 3, 3, 3)), ("v", (4, 32, 1, 1))):
+        values = draw.standard_normal(shape).astype(kind)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    return model
+
+
+def test_drift_where_outputs_are_no_numbers() -> None:
+    report = prunecvt.slim(two_convolutions("y = Log(b)", "float[N, 4, 8, 8] y")).report
+    fidelity = report.verify.fidelity if report.verify else None
+    assert fidelity is not None
+    assert 0 < fidelity.finite < 1
+    assert -1 <= fidelity.cosine < 1
+    assert "NaN" not in report_json(report)
+    assert any("finite numbers" in note for note in findings(report))
+    assert dict(drift(fidelity))["max relative"] == "unbounded"
+
+
+def test_drift_of_infinite_outputs_is_written_as_json(tmp_path: Path) -> None:
+    tail = "one = Constant <value_float = 1.0> ()  zero = Constant <value_float = 0.0> ()\n"
+    model = two_convolutions(f"{tail} i = Div(one, zero)  y = Mul(b, i)", "float[N, 4, 8, 8] y")
+    report = prunecvt.slim(model).report
+    json.loads(report_json(report), parse_constant=pytest.fail)
+
+
+def test_drift_of_labels_is_not_hidden() -> None:
+    model = two_convolutions("y = ArgMax <axis = 1> (b)", "int64[N, 1, 8, 8] y")
+    report = prunecvt.slim(model, ratio=0.5).report
+    assert report.verify is not None
+    assert report.verify.fidelity is not None
+    assert report.verify.fidelity.cosine < 0.99
+
+
+def test_a_model_that_onnxruntime_does_not_run_is_not_blamed_on_the_cut() -> None:
+    model = two_convolutions("y = Identity(b)", "double[N, 4, 8, 8] y", dtype="double")
+    with pytest.raises(prunecvt.UnsupportedError, match="E41"):
+        prunecvt.slim(model)
+
+
+def test_outputs_that_are_no_tensors_are_refused_unless_nothing_is_checked() -> None:
+    model = two_convolutions("y = SequenceConstruct(b, b)", "seq(float[N, 4, 8, 8]) y")
+    with pytest.raises(prunecvt.UnsupportedError, match="E425"):
+        prunecvt.slim(model)
+    assert prunecvt.slim(model, verify=False).report.status == "ok"
+
+
+def test_bytes_count_the_files_of_external_weights_and_only_them(tmp_path: Path) -> None:
+    model = two_convolutions("y = Identity(b)", "float[N, 4, 8, 8] y")
+    weight = model.graph.initializer[0]
+    (tmp_path / "w.bin").write_bytes(weight.raw_data)
+    onnx.external_data_helper.set_external_data(weight, "w.bin")
+    weight.ClearField("raw_data")
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    wanted = path.stat().st_size + (tmp_path / "w.bin").stat().st_size
+    assert prunecvt.slim(path).report.totals.bytes.before == wanted
+
+
+def test_a_single_pattern_and_a_path_as_text_are_taken(tmp_path: Path) -> None:
+    model = two_convolutions("y = Identity(b)", "float[N, 4, 8, 8] y")
+    assert prunecvt.slim(model, keep="a").report.status == "nothing-to-prune"
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((5, 3, 8, 8), np.float32))
+    report = prunecvt.slim(model, calib=str(path)).report
+    assert report.verify is not None
+    assert report.verify.fidelity is not None
+    assert report.verify.fidelity.samples == 5
+    assert report.settings["calib"] == "x.npy"
+
+
+def test_a_damaged_archive_of_calibration_data(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, x=np.random.default_rng(0).standard_normal((64, 3, 8, 8)))
+    data = bytearray(path.read_bytes())
+    data[200:260] = bytes(60)
+    path.write_bytes(data)
+    with pytest.raises(prunecvt.UsageError, match="E230"):
+        prunecvt.slim(two_convolutions("y = Identity(b)", "float[N, 4, 8, 8] y"), calib=path)
+
+
+def test_a_scalar_input_is_read_from_calibration_data(tmp_path: Path) -> None:
+    model = two_convolutions("y = Mul(b, gain)", "float[N, 4, 8, 8] y")
+    gain = onnx.helper.make_tensor_value_info("gain", onnx.TensorProto.FLOAT, [])
+    model.graph.input.append(gain)
+    path = tmp_path / "x.npz"
+    np.savez(path, x=np.ones((40, 3, 8, 8), np.float32), gain=np.float32(2))
+    report = prunecvt.slim(model, calib=path).report
+    assert report.verify is not None
+    assert report.verify.fidelity is not None
+    assert report.verify.fidelity.samples == 32
+
+
+def test_openvino_is_held_to_twice_what_it_does_to_the_original(tmp_path: Path) -> None:
+    tail = "n = RandomNormalLike <seed: float = 1.0> (b)  y = Add(b, n)"
+    model = two_convolutions(tail, "float[N, 4, 8, 8] y")
+    noise = model.graph.node[-2]
+    noise.input[0] = "x"
+    model.graph.node[-1].input[1] = "m"
+    mean = onnx.helper.make_node("ReduceMean", ["n"], ["m"], axes=[1], keepdims=1)
+    model.graph.node.insert(len(model.graph.node) - 1, mean)
+    report = prunecvt.slim(model, tmp_path / "s.onnx", bench=False).report
+    assert report.verify is not None
+    assert report.verify.openvino is not None
+    assert report.verify.openvino.passed
+    assert report.verify.openvino.max_rel <= report.verify.openvino.tolerance
+
+
+def test_onnxruntime_reports_nothing_to_anyone(tmp_path: Path) -> None:
+    code = "import prunecvt, onnxruntime, os; assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'"
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    environment["TMPDIR"] = str(tmp_path)
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert not list(tmp_path.iterdir())  # where its telemetry keeps a session file

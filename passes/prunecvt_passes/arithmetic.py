@@ -6,12 +6,14 @@ that move elements are run on the mask as they are on the values; arithmetic tai
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
 
-from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node, integers
+from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node
 from prunecvt_passes.model import Array
 
 _LARGEST = 4096  # elements; shape arithmetic is small
@@ -35,7 +37,9 @@ def evaluate(graph: Graph) -> dict[str, Known]:
     known: dict[str, Known] = {}
     for node in graph.nodes:
         if node.domain in DEFAULT_DOMAINS and len(node.outputs) == 1:
-            found = _shape(graph, node) if node.op in ("Shape", "Size") else _step(graph, node, known)
+            found = (
+                _shape(graph, node) if node.op in ("Shape", "Size") else _step(graph, node, known)
+            )
             if found is not None:
                 known[node.outputs[0]] = found
     return known
@@ -52,34 +56,41 @@ def _shape(graph: Graph, node: Node) -> Known | None:
     return Known(value[cut], tainted[cut])
 
 
-def _step(graph: Graph, node: Node, known: dict[str, Known]) -> Known | None:
+def _operands(graph: Graph, node: Node, known: dict[str, Known]) -> list[Known] | None:
+    """What is known of the inputs; None unless all are known and one follows from a shape."""
     if not any(name in known for name in node.inputs):
         return None
     operands = []
-    for name in node.inputs:
+    for name in filter(None, node.inputs):
         constant = graph.constant(name)
         if name in known:
             operands.append(known[name])
         elif constant is not None and constant.size <= _LARGEST and constant.dtype != object:
             operands.append(Known(constant, np.zeros(constant.shape, bool)))
-        elif name:
-            return None
-    rule = _MOVES.get(node.op)
-    try:
-        if rule is not None:
-            steering = operands[1:] if node.op != "Concat" else []
-            if not all(operand.fixed for operand in steering):
-                return None
-            values = [operand.value for operand in operands]
-            masks = [operand.tainted for operand in operands]
-            value = rule(graph, node, values)
-            tainted = rule(graph, node, masks if node.op == "Concat" else [masks[0], *values[1:]])
         else:
-            computed = _ARITHMETIC.get(node.op)
-            if computed is None:
+            return None
+    return operands
+
+
+def _step(graph: Graph, node: Node, known: dict[str, Known]) -> Known | None:
+    operands = _operands(graph, node, known)
+    if operands is None:
+        return None
+    values = [operand.value for operand in operands]
+    masks = [operand.tainted for operand in operands]
+    move, compute = _MOVES.get(node.op), _ARITHMETIC.get(node.op)
+    try:
+        if move is not None:
+            joined = node.op == "Concat"
+            if not joined and not all(operand.fixed for operand in operands[1:]):
                 return None
-            value = computed(node, [operand.value for operand in operands])
-            tainted = _spread(node, [operand.tainted for operand in operands], value)
+            value = move(graph, node, values)
+            tainted = move(graph, node, masks if joined else [masks[0], *values[1:]])
+        elif compute is not None:
+            value = compute(node, values)
+            tainted = _spread(node, masks, value)
+        else:
+            return None
     except (ValueError, IndexError, TypeError, KeyError):
         return None  # not shape arithmetic as exporters write it: left to the runtime
     return Known(np.asarray(value), np.asarray(tainted)) if np.size(value) <= _LARGEST else None
@@ -109,13 +120,15 @@ def _unsqueeze(graph: Graph, node: Node, values: list[Array]) -> Array:
 
 
 def _slice(graph: Graph, node: Node, values: list[Array]) -> Array:
+    axes: Sequence[int] | Array
+    steps: Sequence[int] | Array
     if "starts" in node.attributes:
         starts, ends = node.attributes["starts"], node.attributes["ends"]
         axes, steps = node.attributes.get("axes", range(len(starts))), [1] * len(starts)
     else:
-        starts, ends = values[1], values[2]
-        axes = integers(graph, node.input(3)) or range(len(starts))
-        steps = list(integers(graph, node.input(4)) or [1] * len(starts))
+        starts, ends, *others = values[1:]
+        axes = others.pop(0) if node.input(3) else range(len(starts))
+        steps = others.pop(0) if node.input(4) else [1] * len(starts)
     result = values[0]
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         cut = [slice(None)] * result.ndim
@@ -142,24 +155,28 @@ _MOVES: dict[str, Callable[[Graph, Node, list[Array]], Array]] = {
 
 def _divide(node: Node, v: list[Array]) -> Array:
     if v[0].dtype.kind in "iu":  # ONNX integer division truncates towards zero
-        return (np.sign(v[0]) * np.sign(v[1]) * (np.abs(v[0]) // np.abs(v[1]))).astype(v[0].dtype)
+        quotient = np.sign(v[0]) * np.sign(v[1]) * (np.abs(v[0]) // np.abs(v[1]))
+        return np.asarray(quotient, dtype=v[0].dtype)
     return np.asarray(v[0] / v[1], dtype=v[0].dtype)
 
 
 def _cast(node: Node, v: list[Array]) -> Array:
-    import onnx
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(node.attributes["to"]))
+    return np.asarray(v[0]).astype(dtype)
 
-    return v[0].astype(onnx.helper.tensor_dtype_to_np_dtype(node.attributes["to"]))
+
+def _product(node: Node, v: list[Array]) -> Array:
+    if np.ndim(v[0]) != 1:
+        raise ValueError("not shape arithmetic")
+    return np.reshape(np.prod(v[0]), (1,) if node.attributes.get("keepdims", 1) else ())
 
 
 def _fill(node: Node, v: list[Array]) -> Array:
-    import onnx
-
     size = tuple(int(i) for i in v[0])
     if int(np.prod(size)) > _LARGEST:
         raise ValueError("not shape arithmetic")
     value = node.attributes.get("value")
-    array = onnx.numpy_helper.to_array(value) if value is not None else np.zeros(1, np.float32)
+    array = numpy_helper.to_array(value) if value is not None else np.zeros(1, np.float32)
     return np.full(size, array.ravel()[0], array.dtype)
 
 
@@ -168,7 +185,7 @@ _ARITHMETIC: dict[str, Callable[[Node, list[Array]], Array]] = {
     "Sub": lambda n, v: v[0] - v[1],
     "Mul": lambda n, v: v[0] * v[1],
     "Div": _divide,
-    "Mod": lambda n, v: np.mod(v[0], v[1]),
+    "Mod": lambda n, v: (np.fmod if n.attributes.get("fmod", 0) else np.mod)(v[0], v[1]),
     "Min": lambda n, v: np.minimum.reduce(v),
     "Max": lambda n, v: np.maximum.reduce(v),
     "Neg": lambda n, v: -v[0],
@@ -186,8 +203,8 @@ _ARITHMETIC: dict[str, Callable[[Node, list[Array]], Array]] = {
     "Where": lambda n, v: np.where(v[0], v[1], v[2]),
     "Cast": _cast,
     "ConstantOfShape": _fill,
-    "Range": lambda n, v: np.arange(v[0], v[1], v[2]),
-    "ReduceProd": lambda n, v: np.reshape(v[0].prod(), (1,) if n.attributes.get("keepdims", 1) else ()),
+    "Range": lambda n, v: np.arange(*(float(e.item()) for e in v)).astype(v[0].dtype),
+    "ReduceProd": _product,
 }
 
 

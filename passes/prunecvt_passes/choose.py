@@ -82,11 +82,11 @@ def choose(groups: Groups, scores: Scores, budget: Budget) -> Removal:
 
 def check(groups: Groups, budget: Budget) -> None:
     """Refuses a budget that makes no sense for these groups."""
-    for name, value, below in (
-        ("--ratio", budget.ratio, budget.ratio < 1),
-        ("--max-ratio-per-layer", budget.max_ratio_per_layer, budget.max_ratio_per_layer <= 1),
+    for name, value, fits in (
+        ("--ratio", budget.ratio, 0 <= budget.ratio < 1),
+        ("--max-ratio-per-layer", budget.max_ratio_per_layer, 0 <= budget.max_ratio_per_layer <= 1),
     ):
-        if not (math.isfinite(value) and 0 <= value and below):
+        if not fits:
             raise UsageError(
                 "E212", f"{name} {value} is out of range", help="give a share such as 0.4"
             )
@@ -94,12 +94,13 @@ def check(groups: Groups, budget: Budget) -> None:
         raise UsageError("E212", f"--round-to {budget.round_to} is out of range", help="1 or more")
     names = {name for group in groups.groups for name in _names(groups, group)}
     names |= {name for f in groups.fixed for name in (f.producer.node.name, f.producer.tensor)}
+    source, some = groups.channels.graph.model.source, ", ".join(sorted(names)[:6])
     for pattern in (*budget.keep, *budget.only):
         if not fnmatch.filter(names, pattern):
             raise UsageError(
                 "E213",
                 f"no layer matches the pattern '{pattern}'",
-                where=f"{groups.channels.graph.model.source}: it has {', '.join(sorted(names)[:6])} ...",
+                where=f"{source}: it has {some} ...",
                 help="'prunecvt inspect' lists the names",
             )
 
@@ -145,9 +146,7 @@ def _wanted(
     return {g.id: g.size - int(taken[g.classes].sum()) for g in open_groups}
 
 
-def _lowest(
-    groups: Groups, open_groups: list[Group], scores: Scores, budget: Budget
-) -> Bools:
+def _lowest(groups: Groups, open_groups: list[Group], scores: Scores, budget: Budget) -> Bools:
     """Class -> whether one threshold over all groups takes it, no group below its floor."""
     taken = np.zeros(groups.total, bool)
     candidates: list[Ints] = []

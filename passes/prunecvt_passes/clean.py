@@ -1,4 +1,4 @@
-"""Clean-up: removes what nothing reads, and copies of a vector that turned out equal again."""
+"""Clean-up: removes what nothing reads."""
 
 from __future__ import annotations
 

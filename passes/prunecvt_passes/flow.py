@@ -1,8 +1,8 @@
 """How channels flow: one walk that gives every axis of every tensor its labels.
 
 An axis carries nothing (never cut) or a vector of integer labels, one per index. Labels that a rule
-*ties* live and die together; labels that are *pinned* must stay, and the pin says why. Every axis of
-every floating-point initializer starts with labels of its own, so weights, biases, per-channel
+*ties* live and die together; labels that are *pinned* must stay, and the pin says why. Every axis
+of every initializer that holds data starts with labels of its own, so weights, biases, per-channel
 parameters and constants need no special treatment: rules tie them to the data they meet.
 """
 
@@ -12,125 +12,40 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from prunecvt_passes.arithmetic import moved
+from prunecvt_passes.channels import (
+    Axes,
+    Axis,
+    Channels,
+    Count,
+    Labels,
+    Pin,
+    Producer,
+    Range,
+    Read,
+    Remap,
+    Use,
+)
 from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node
 from prunecvt_passes.model import Array
 
-Labels = npt.NDArray[np.int64]
-Axis = Labels | None
-Axes = list[Axis]
-
-
-@dataclass(frozen=True)
-class Range:
-    """Labels ``start`` to ``start + len - 1`` index ``axis`` of ``tensor``, in order."""
-
-    tensor: str
-    axis: int
-    start: int
-    size: int
-
-
-@dataclass(frozen=True)
-class Pin:
-    """Labels that must stay: a stable code, and a reason that names the node."""
-
-    labels: Labels
-    code: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Read:
-    """Input ``place`` of ``node`` sums over ``axis``: where a removed channel is multiplied by zero."""
-
-    node: Node
-    place: int
-    axis: int
-    labels: Labels
-
-
-@dataclass(frozen=True)
-class Producer:
-    """A node whose weight makes channels: ``labels`` of its output's channel axis, None where fixed."""
-
-    node: Node
-    tensor: str
-    width: int
-    labels: Axis
-
-
-@dataclass(frozen=True)
-class Use:
-    """Axis ``axis`` of a tensor read by ``node`` plays ``role`` for the labels it carries.
-
-    Roles: weight_out, weight_in, bias, scale (of a normalisation).
-    """
-
-    node: Node
-    tensor: str
-    axis: int
-    role: str
-
-
-@dataclass(frozen=True)
-class Count:
-    """Entry ``position`` of an integer input or attribute is the number of kept ``labels``.
-
-    Attributes:
-        node: whose parameter it is.
-        slot: input place, or attribute name.
-        values: the whole parameter as it is now; one element stands for a plain integer attribute.
-        position: the entry.
-        labels: what it counts.
-        unless: an attribute that has to go when this parameter is written ("" where none).
-    """
-
-    node: Node
-    slot: int | str
-    values: tuple[int, ...]
-    position: int
-    labels: Labels
-    unless: str = ""
-
-
-@dataclass(frozen=True)
-class Remap:
-    """Constant indices (input ``place`` of ``node``) into an axis that carries ``labels``."""
-
-    node: Node
-    place: int
-    labels: Labels
-
-
-@dataclass(frozen=True)
-class Channels:
-    """What the walk found: see the parts.
-
-    Attributes:
-        graph: the index that was walked.
-        axes: tensor -> labels by axis.
-        total: labels are 1 to ``total - 1``.
-        ranges: where each label comes from, in the order of their labels.
-        ties: pairs of label vectors of equal length.
-        pins, reads, producers, uses, counts, remaps: as their classes say.
-        per_group: labels of channels that a grouped convolution splits among its groups.
-    """
-
-    graph: Graph
-    axes: dict[str, Axes]
-    total: int
-    ranges: tuple[Range, ...]
-    ties: tuple[tuple[Labels, Labels], ...]
-    pins: tuple[Pin, ...]
-    reads: tuple[Read, ...]
-    producers: tuple[Producer, ...]
-    uses: tuple[Use, ...]
-    counts: tuple[Count, ...]
-    remaps: tuple[Remap, ...]
-    per_group: tuple[Labels, ...]
+__all__ = [
+    "Axes",
+    "Axis",
+    "Channels",
+    "Count",
+    "Flow",
+    "Labels",
+    "Pin",
+    "Producer",
+    "Range",
+    "Read",
+    "Remap",
+    "Rule",
+    "Use",
+    "trace",
+]
 
 
 @dataclass
@@ -159,7 +74,7 @@ class Flow:
         """Labels of ``name`` by axis; an initializer gets its own when it is first read."""
         if name not in self.axes:
             values = self.graph.constant(name)
-            labelled = values is not None and values.ndim and _is_data(values)
+            labelled = values is not None and _is_data(self.graph, name, values)
             self.axes[name] = [
                 self.fresh(name, axis, size) if labelled else None
                 for axis, size in enumerate(self.shape(name))
@@ -184,7 +99,7 @@ class Flow:
         return labels
 
     def tie(self, first: Axis, second: Axis, node: Node, what: str = "") -> Axis:
-        """Makes two axes of equal size live and die together; pins the one whose mate has no labels.
+        """Makes two axes of equal size live and die together; pins one whose mate has no labels.
 
         Returns:
             the labels that stand for both.
@@ -238,11 +153,11 @@ _PARTNER = "combines it with values that are not cut"
 Rule = Callable[[Flow, Node], Sequence[Axes]]
 
 
-def _is_data(values: Array) -> bool:
+def _is_data(graph: Graph, name: str, values: Array) -> bool:
     """Whether an initializer holds weights or data rather than sizes and indices."""
-    if values.dtype.kind in "iu" and values.dtype.itemsize > 2:
-        return values.ndim > 1
-    return values.dtype.kind != "O"
+    if values.ndim == 1 and values.dtype.kind in "iu" and values.dtype.itemsize > 2:
+        return all(node.op == "DequantizeLinear" for node, _ in graph.readers.get(name, ()))
+    return values.ndim > 0 and values.dtype.kind != "O"
 
 
 def trace(graph: Graph, rules: dict[str, Rule]) -> Channels:
@@ -256,32 +171,63 @@ def trace(graph: Graph, rules: dict[str, Rule]) -> Channels:
     for name in graph.inputs:
         flow.axes[name] = flow.plain(name)
     for node in graph.nodes:
-        if node.op in ("If", "Loop", "Scan") or node.subgraphs:
-            unknown(flow, node, "has a body of its own, which is left alone", "subgraph")
-        elif not _shaped(flow, node):
-            unknown(flow, node, "has an input or output of unknown shape", "unknown-shape")
-        elif node.domain in DEFAULT_DOMAINS and _sizes_step(flow, node):
-            continue
-        elif node.domain not in DEFAULT_DOMAINS or node.op not in rules:
-            unknown(flow, node)
-        else:
-            made = rules[node.op](flow, node)
-            for name, axes in zip(node.outputs, made, strict=False):
-                if name:
-                    flow.axes[name] = [_static(flow, name, k, a) for k, a in enumerate(axes)]
-            for name in node.outputs[len(made) :]:
-                flow.axes[name] = flow.plain(name)
+        _step(flow, node, rules)
     for name in graph.outputs:
-        for labels in flow.axes_of(name):
-            if labels is not None:
-                flow.pins.append(Pin(labels, "graph-output", f"'{name}' is an output of the model"))
+        _pin_public(flow, name, "graph-output", f"'{name}' is an output of the model")
     for name in sorted(graph.captured):
         if name in flow.axes or graph.is_initializer(name):
-            for labels in flow.axes_of(name):
-                if labels is not None:
-                    reason = f"'{name}' is read inside a subgraph"
-                    flow.pins.append(Pin(labels, "subgraph", reason))
+            _pin_public(flow, name, "subgraph", f"'{name}' is read inside a subgraph")
     return flow.frozen()
+
+
+def _step(flow: Flow, node: Node, rules: dict[str, Rule]) -> None:
+    if node.subgraphs:
+        unknown(flow, node, "has a body of its own, which is left alone", "subgraph")
+    elif not _shaped(flow, node):
+        unknown(flow, node, "has an input or output of unknown shape", "unknown-shape")
+    elif node.domain in DEFAULT_DOMAINS and _sizes_step(flow, node):
+        return
+    elif node.domain not in DEFAULT_DOMAINS or node.op not in rules:
+        unknown(flow, node)
+    else:
+        recorded = _recorded(flow)
+        made = rules[node.op](flow, node)
+        _pin_dropped(flow, node, made, recorded)
+        for name, axes in zip(node.outputs, made, strict=False):
+            if name:
+                flow.axes[name] = [_static(flow, name, k, a) for k, a in enumerate(axes)]
+        for name in node.outputs[len(made) :]:
+            flow.axes[name] = flow.plain(name)
+
+
+def _recorded(flow: Flow) -> tuple[int, ...]:
+    """How much was recorded so far, to tell what one rule adds."""
+    kinds = (flow.ties, flow.pins, flow.reads, flow.counts, flow.remaps)
+    return tuple(len(kind) for kind in kinds)
+
+
+def _pin_dropped(flow: Flow, node: Node, made: Sequence[Axes], recorded: tuple[int, ...]) -> None:
+    """Pins axes that a rule neither passes on nor accounts for, so that none is lost unseen."""
+    ties, pins, reads, counts, remaps = recorded
+    seen = [labels for axes in made for labels in axes if labels is not None]
+    seen += [labels for pair in flow.ties[ties:] for labels in pair]
+    seen += [pin.labels for pin in flow.pins[pins:]]
+    seen += [read.labels for read in flow.reads[reads:]]
+    seen += [count.labels for count in flow.counts[counts:]]
+    seen += [remap.labels for remap in flow.remaps[remaps:]]
+    for name in filter(None, node.inputs):
+        for labels in flow.axes_of(name):
+            if labels is None or any(labels is other for other in seen):
+                continue
+            if not any(np.isin(labels, other).any() for other in seen):
+                flow.pin(labels, node, "mixed-axis", "works across this axis, so all of it stays")
+
+
+def _pin_public(flow: Flow, name: str, code: str, reason: str) -> None:
+    """Pins what is seen from outside of the walk: a tensor's channels, or the sizes it holds."""
+    for labels in (*flow.axes_of(name), *flow.sizes.get(name, ())):
+        if labels is not None and labels.size:
+            flow.pins.append(Pin(labels, code, reason))
 
 
 def _shaped(flow: Flow, node: Node) -> bool:
@@ -291,9 +237,16 @@ def _shaped(flow: Flow, node: Node) -> bool:
 
 def _static(flow: Flow, name: str, axis: int, labels: Axis) -> Axis:
     """Labels of an axis whose size changes with the inputs cannot be cut."""
-    if labels is not None and (flow.graph.dynamic(name)[axis] or labels.size <= 1):
+    if labels is None:
+        return None
+    if flow.graph.dynamic(name)[axis]:
         reason = f"axis {axis} of '{name}' changes size with the model's inputs"
         flow.pins.append(Pin(labels, "dynamic-axis", reason))
+        return None
+    if labels.size <= 1:
+        if labels.size:
+            reason = f"axis {axis} of '{name}' holds a single channel"
+            flow.pins.append(Pin(labels, "single", reason))
         return None
     return labels
 
@@ -316,7 +269,7 @@ def pin_sizes(flow: Flow, node: Node, name: str, what: str = "computes with its 
         flow.pin(labels, node, "size-read", what)
 
 
-_SIZE_MOVES = frozenset("Gather Slice Concat Squeeze Unsqueeze Cast Identity Reshape".split())
+_SIZE_MOVES = ("Gather", "Slice", "Concat", "Squeeze", "Unsqueeze", "Cast", "Identity", "Reshape")
 _SIZE_READERS = {"Reshape": 1, "Expand": 1, "Resize": 3}
 
 

@@ -95,8 +95,8 @@ class Shapes:
 class Graph:
     """The index; see the module's text.
 
-    Invariants: nodes are in topological order; every non-empty tensor name has one maker (a node, an
-    initializer or a graph input).
+    Invariants: nodes are in topological order; every non-empty tensor name has one maker (a node,
+    an initializer or a graph input).
     """
 
     model: Model
@@ -198,6 +198,6 @@ def captures(body: onnx.GraphProto) -> Iterator[str]:
 
 
 def integers(graph: Graph, name: str) -> tuple[int, ...] | None:
-    """Values of a constant integer tensor (a scalar counts as one), None where it is not constant."""
+    """Values of a constant integer tensor (a scalar counts as one), None where it is none."""
     values = graph.constant(name) if name else None
     return None if values is None else tuple(int(v) for v in np.ravel(values))

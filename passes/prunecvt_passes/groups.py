@@ -98,8 +98,12 @@ def solve(channels: Channels) -> Groups:
 
 def _components(channels: Channels) -> tuple[Ints, int]:
     size = channels.total
-    first: Labels = np.concatenate([np.ravel(a) for a, _ in channels.ties] or [np.zeros(0, np.int64)])
-    second: Labels = np.concatenate([np.ravel(b) for _, b in channels.ties] or [np.zeros(0, np.int64)])
+    first: Labels = np.concatenate(
+        [np.ravel(a) for a, _ in channels.ties] or [np.zeros(0, np.int64)]
+    )
+    second: Labels = np.concatenate(
+        [np.ravel(b) for _, b in channels.ties] or [np.zeros(0, np.int64)]
+    )
     links = coo_array((np.ones(first.size, np.int8), (first, second)), shape=(size, size))
     total, class_of = connected_components(links, directed=False)
     return class_of.astype(np.int64), int(total)
@@ -132,10 +136,11 @@ def _signatures(channels: Channels, class_of: Ints, total: int) -> npt.NDArray[n
     ranges = [r for r in channels.ranges if r.tensor in weights]
     labels = np.concatenate([np.arange(r.start, r.start + r.size) for r in ranges])
     place = np.repeat(np.arange(len(ranges)), [r.size for r in ranges])
-    pairs = np.unique(np.stack([class_of[labels], place], axis=1), axis=0)
+    pairs = np.sort(class_of[labels] * len(ranges) + place)
+    pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])]
     marks = np.random.default_rng(0).integers(0, 2**63, (len(ranges), 2), dtype=np.uint64)
     signature = np.zeros((total, 2), np.uint64)
-    np.add.at(signature, pairs[:, 0], marks[pairs[:, 1]])
+    np.add.at(signature, pairs // len(ranges), marks[pairs % len(ranges)])
     return signature
 
 

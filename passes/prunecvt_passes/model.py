@@ -1,9 +1,9 @@
 """The model as passes see it: a skeleton graph and its weights kept apart.
 
-``Model.proto`` is an ordinary ``ModelProto`` whose initializers are headers only (name, type, dims);
-their values lie in ``Model.weights`` as read-only numpy arrays. So copying a model to edit it costs
-nothing, unchanged weights are shared between the original and the slimmed model, and a runtime
-session reads the arrays in place.
+``Model.proto`` is an ordinary ``ModelProto`` whose initializers are headers only (name, type,
+dims); their values lie in ``Model.weights`` as read-only numpy arrays. So copying a model to edit
+it costs nothing, unchanged weights are shared between the original and the slimmed model, and a
+runtime session reads the arrays in place.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Model:
     """A graph and its weights.
 
     Invariants: every entry of ``proto.graph.initializer`` is a header without data whose name is a
-    key of ``weights``, with equal dims and dtype; arrays are never written to; ``proto`` is treated as
-    frozen (a pass that edits works on ``copy()``).
+    key of ``weights``, with equal dims and dtype; arrays are never written to; ``proto`` is treated
+    as frozen (a pass that edits works on ``copy()``).
 
     Attributes:
         proto: the graph, opsets, IR version, metadata.
@@ -59,7 +59,7 @@ class Model:
 
     @staticmethod
     def take(proto: onnx.ModelProto, source: str = "model") -> Model:
-        """As ``from_proto``, but takes ``proto`` over and empties it: no second copy of the weights."""
+        """As ``from_proto``, but takes ``proto`` over and empties it: no weight is copied."""
         weights: dict[str, Array] = {}
         for tensor in proto.graph.initializer:
             values = numpy_helper.to_array(tensor)
@@ -128,7 +128,9 @@ class Model:
 def fill(tensor: onnx.TensorProto, values: Array) -> None:
     """Writes ``values`` into the header ``tensor``; type and dims are the header's."""
     if tensor.data_type == onnx.TensorProto.STRING:
-        tensor.string_data[:] = [v if isinstance(v, bytes) else str(v).encode() for v in values.flat]
+        tensor.string_data[:] = [
+            v if isinstance(v, bytes) else str(v).encode() for v in values.flat
+        ]
         return
     full = numpy_helper.from_array(values)
     tensor.raw_data = full.raw_data

@@ -8,6 +8,7 @@ tensor's shape is known. Opsets, IR version, metadata, names, dtypes and dynamic
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -18,44 +19,69 @@ from prunecvt_passes import runtime
 from prunecvt_passes.arithmetic import Known, evaluate
 from prunecvt_passes.clean import drop_dead, outer_names
 from prunecvt_passes.errors import UnsupportedError
-from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node, Shapes, index
+from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node, Shapes, captured_names, index
 from prunecvt_passes.model import Array, Model
-from prunecvt_passes.samples import InputSizes
+from prunecvt_passes.samples import InputSizes, dimensions, graph_inputs
 from prunecvt_passes.shapes import Sizes, infer
 
 log = logging.getLogger("prunecvt")
 
-# Not computed ahead although their inputs are constant: random, or stored smaller than they compute.
-_LEFT = frozenset(
-    "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli "
-    "DequantizeLinear Constant".split()
-)
+# Not computed ahead although their inputs are constant: random, or stored smaller than they come.
+_LEFT = ("Bernoulli", "Constant", "DequantizeLinear", "Multinomial")
 _GROWTH = 1 << 20  # bytes that folding may add per tensor beyond the size of what it came from
 
 
-def normalise(model: Model, input_sizes: InputSizes | None = None) -> tuple[Model, Graph, Sizes]:
-    """Returns the normal form, its index with shapes, and the input sizes these hold at.
+@dataclass(frozen=True)
+class Source:
+    """The model as it came, and the sizes that the user gave for dynamic inputs."""
 
-    Args:
-        model: left as it is.
-        input_sizes: input -> sizes, for dynamic inputs.
+    model: Model
+    input_sizes: InputSizes = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The model in normal form, before anything is cut.
+
+    Attributes:
+        graph: its index, with shapes; ``graph.model`` is the model.
+        sizes: graph input -> the sizes that the shapes hold at.
+        batch: the batch among them where it is dynamic, else 1.
+    """
+
+    graph: Graph
+    sizes: Sizes
+    batch: int
+
+
+def normalise(source: Source) -> Dense:
+    """Returns the normal form.
 
     Raises:
         UnsupportedError: E401, E402, E410: the model cannot be inlined, shaped or run.
         UsageError: E203, a stated size does not fit.
     """
-    model = inline_functions(model)
-    model = model.copy()
+    model = inline_functions(source.model).copy()
     _constants_to_initializers(model)
     _initializers_are_no_inputs(model)
+    _skip_identities(model)
     _fold(model)
-    shapes, sizes = infer(model, input_sizes)
+    shapes, sizes = infer(model, source.input_sizes)
     _fold_arithmetic(model, shapes)
     _fold(model)
     drop_dead(model)
     _unshare_vectors(model)
     del model.proto.graph.value_info[:]
-    return model, index(model, shapes), sizes
+    return Dense(index(model, shapes), sizes, _batch(model, sizes))
+
+
+def _batch(model: Model, sizes: Sizes) -> int:
+    """The first dimension of the first input, where the model leaves it open."""
+    for value in graph_inputs(model)[:1]:
+        declared = dimensions(value) or ()
+        if len(declared) > 1 and not isinstance(declared[0], int):
+            return sizes[value.name][0]
+    return 1
 
 
 def inline_functions(model: Model) -> Model:
@@ -123,8 +149,27 @@ def _initializers_are_no_inputs(model: Model) -> None:
     for value in listed:
         graph.input.remove(value)
     if listed:
-        log.info("%d initializers were listed as graph inputs too; they are constants now", len(listed))
+        log.info(
+            "%d initializers were listed as graph inputs too; they are constants now", len(listed)
+        )
         model.proto.ir_version = max(model.proto.ir_version, 4)
+
+
+def _skip_identities(model: Model) -> None:
+    """Lets the readers of an Identity read what it reads; its name stays where it is public."""
+    graph = model.proto.graph
+    public = {value.name for value in graph.output} | captured_names(graph)
+    source: dict[str, str] = {}
+    kept = []
+    for node in graph.node:
+        node.input[:] = [source.get(name, name) for name in node.input]
+        same = node.op_type == "Identity" and node.domain in DEFAULT_DOMAINS
+        if same and node.output[0] not in public:
+            source[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    if source:
+        _replace_nodes(model, kept)
 
 
 def _foldable(graph: Graph) -> list[Node]:
@@ -137,6 +182,7 @@ def _foldable(graph: Graph) -> list[Node]:
             and all(name in constant for name in node.inputs if name)
             and any(node.inputs)
             and node.op not in _LEFT
+            and not node.op.startswith("Random")
             and not node.subgraphs
             and not any(name in graph.outputs for name in node.outputs)
         ):
@@ -160,11 +206,11 @@ def _fold(model: Model) -> None:
         or any(reader.index not in inside for reader, _ in graph.readers.get(name, []))
     )
     values = _computed(model, nodes, wanted)
-    allowed = _GROWTH + max((model.weights[n].nbytes for d in nodes for n in d.inputs if n in model.weights), default=0)
+    sources = {name for node in nodes for name in node.inputs} & model.weights.keys()
+    allowed = _GROWTH + max((model.weights[name].nbytes for name in sources), default=0)
     values = {name: value for name, value in values.items() if value.nbytes <= allowed}
     if values:
-        model_values = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
-        _take_over(model, model_values)
+        _take_over(model, {n: v for n, v in values.items() if isinstance(v, np.ndarray)})
 
 
 def _computed(model: Model, nodes: list[Node], wanted: list[str]) -> dict[str, Array]:
@@ -221,8 +267,9 @@ def _fold_arithmetic(model: Model, shapes: Shapes) -> None:
             continue
         target = _target(graph, node, known.get(name))
         if target is not None:
-            targets[f"{node.outputs[0]}__target"] = target
-            model.proto.graph.node[node.index].input[place] = f"{node.outputs[0]}__target"
+            own = f"{node.outputs[0]}__target"
+            targets[own] = target
+            model.proto.graph.node[node.index].input[place] = own
     if targets:
         model.set_weights(targets)
     if fixed:
@@ -233,12 +280,15 @@ def _fold_arithmetic(model: Model, shapes: Shapes) -> None:
 def _target(graph: Graph, node: Node, known: Known | None) -> Array | None:
     """A constant target that says the same at every input size; None where there is none."""
     before, after = graph.shape(node.inputs[0]), graph.shape(node.outputs[0])
-    if before is None or after is None:
+    if before is None or after is None or known is None:
         return None
     changing, moving = graph.dynamic(node.outputs[0]), graph.dynamic(node.inputs[0])
     if node.op == "Expand":
         offset = len(after) - len(before)
-        same = [k >= offset and moving[k - offset] and before[k - offset] == after[k] for k in range(len(after))]
+        same = [
+            k >= offset and moving[k - offset] and before[k - offset] == size
+            for k, size in enumerate(after)
+        ]
         if any(c and not s for c, s in zip(changing, same, strict=True)):
             return None
         return np.array([1 if c else n for c, n in zip(changing, after, strict=True)], np.int64)
@@ -257,7 +307,9 @@ def _target(graph: Graph, node: Node, known: Known | None) -> Array | None:
 
 def _aligned(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> bool:
     """Whether ``axis`` starts at the same place in memory on both sides of a Reshape."""
-    return before[:axis] == after[:axis] or int(np.prod(before[:axis])) == int(np.prod(after[:axis]))
+    return before[:axis] == after[:axis] or int(np.prod(before[:axis])) == int(
+        np.prod(after[:axis])
+    )
 
 
 def _unshare_vectors(model: Model) -> None:
@@ -270,9 +322,7 @@ def _unshare_vectors(model: Model) -> None:
     for node in model.proto.graph.node:
         for place, name in enumerate(node.input):
             values = model.weights.get(name)
-            if values is None or values.dtype.kind != "f" or values.size != max(values.shape, default=0):
-                continue
-            if values.size == 1:
+            if values is None or not _is_vector(values):
                 continue
             count = readers[name] = readers.get(name, 0) + 1
             if count > 1:
@@ -280,3 +330,9 @@ def _unshare_vectors(model: Model) -> None:
                 node.input[place] = own
                 added[own] = values
     model.set_weights(added)
+
+
+def _is_vector(values: Array) -> bool:
+    """Whether an initializer has one long axis and holds numbers that a channel may own."""
+    small = values.dtype.kind in "iu" and values.dtype.itemsize <= 2  # zero points
+    return (values.dtype.kind == "f" or small) and values.size == max(values.shape, default=0) > 1

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 
 from prunecvt_passes.choose import Removal
+from prunecvt_passes.graph import Graph
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Array, Model
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two runs are apart: largest absolute one, and largest relative to each output's peak."""
+    """How far two runs are apart: at most, and at most relative to each output's peak."""
 
     absolute: float
     relative: float
@@ -35,7 +37,7 @@ def masked(groups: Groups, removal: Removal) -> Model:
     for read in channels.reads:
         if not kept[read.labels].all():
             by_read[read.node.index, read.place].append((read.axis, kept[read.labels]))
-    made: dict[tuple[str, bytes], str] = {}
+    made: dict[tuple[str, tuple[int, ...], bytes], str] = {}
     inserts: dict[int, list[onnx.NodeProto]] = defaultdict(list)
     masks: dict[str, Array] = {}
     for (index, place), cuts in by_read.items():
@@ -45,7 +47,7 @@ def masked(groups: Groups, removal: Removal) -> Model:
         mask = np.ones((1,) * len(shape), bool)
         for axis, keep in cuts:
             mask = mask & keep.reshape([-1 if k == axis else 1 for k in range(len(shape))])
-        key = (name, mask.tobytes())
+        key = (name, mask.shape, mask.tobytes())
         if key not in made:
             made[key] = f"{name}__masked_{len(made)}"
             masks[f"{made[key]}__mask"] = mask.astype(_dtype(graph, name))
@@ -62,11 +64,11 @@ def masked(groups: Groups, removal: Removal) -> Model:
     return model
 
 
-def _dtype(graph, name: str) -> np.dtype:  # type: ignore[no-untyped-def, type-arg]
+def _dtype(graph: Graph, name: str) -> np.dtype[Any]:
     values = graph.constant(name)
     if values is not None:
         return values.dtype
-    return onnx.helper.tensor_dtype_to_np_dtype(graph.shapes.dtypes.get(name, 1))
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(graph.shapes.dtypes.get(name, 1)))
 
 
 def difference(expected: Mapping[str, Array], found: Mapping[str, Array]) -> Difference:

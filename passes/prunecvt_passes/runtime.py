@@ -16,6 +16,8 @@ from prunecvt_passes.model import Array, Model, fill
 log = logging.getLogger("prunecvt")
 SHARED_BYTES = 1024  # smaller initializers travel inside the proto: shape inference reads them
 _SILENT = 4
+_INEXACT = ("WeightBiasQuantization",)  # quantises filters between a DequantizeLinear and its mate
+onnxruntime.disable_telemetry_events()  # Windows builds report home; others do not
 
 
 def skeleton(model: Model) -> tuple[onnx.ModelProto, dict[str, Array]]:
@@ -31,7 +33,12 @@ def skeleton(model: Model) -> tuple[onnx.ModelProto, dict[str, Array]]:
     read = {name for node in proto.graph.node for name in node.input} - captured_names(proto.graph)
     for tensor in proto.graph.initializer:
         values = model.weights[tensor.name]
-        if tensor.name not in read or values.nbytes < SHARED_BYTES or values.dtype == object or not _native(values):
+        if (
+            tensor.name not in read
+            or values.nbytes < SHARED_BYTES
+            or values.dtype == object
+            or not _native(values)
+        ):
             fill(tensor, values)
             continue
         shared[tensor.name] = np.ascontiguousarray(values)
@@ -65,7 +72,10 @@ def session(
         options.add_external_initializers(list(shared), values)
     try:
         return onnxruntime.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            proto.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=_INEXACT,
         )
     except PrunecvtError:
         raise

@@ -37,7 +37,8 @@ def dimensions(value: onnx.ValueInfoProto) -> tuple[int | str, ...] | None:
 def probes(model: Model, stated: InputSizes) -> Iterator[tuple[dict[str, tuple[int, ...]], ...]]:
     """Yields pairs of concrete sizes for every input, the likeliest first.
 
-    The two of a pair are equal where nothing is dynamic or all sizes are stated.
+    The two of a pair differ wherever the model leaves a size open. Stated sizes are doubled in the
+    second, then only the batch, then none, for a model that runs at no other size.
 
     Args:
         model: the model.
@@ -47,30 +48,43 @@ def probes(model: Model, stated: InputSizes) -> Iterator[tuple[dict[str, tuple[i
         UsageError: E203, a stated size names no input or contradicts the model.
     """
     _check_stated(model, stated)
-    for pair in PROBES:
-        yield tuple(
-            {
-                value.name: _concrete(value, stated.get(value.name), BATCHES[k], pair[k], k)
-                for value in graph_inputs(model)
-            }
-            for k in (0, 1)
-        )
+    yielded = []
+    for doubled in ("all", "batch", "none") if stated else ("all",):
+        for pair in PROBES:
+            sizes = tuple(_probe(model, stated, pair, k, doubled) for k in (0, 1))
+            if sizes not in yielded:
+                yielded.append(sizes)
+                yield sizes
 
 
-def _concrete(
-    value: onnx.ValueInfoProto, stated: tuple[int, ...] | None, batch: int, other: int, k: int
-) -> tuple[int, ...]:
-    declared = dimensions(value) or ()
-    sizes = []
-    for axis, dim in enumerate(declared):
+def _probe(
+    model: Model, stated: InputSizes, pair: tuple[int, int], k: int, doubled: str
+) -> dict[str, tuple[int, ...]]:
+    """The ``k``-th sizes of a pair; ``doubled`` says which stated sizes the second doubles."""
+    declared = {value.name: dimensions(value) or () for value in graph_inputs(model)}
+    batches = {dims[0] for dims in declared.values() if len(dims) > 1}
+    named = {
+        dim: stated[name][axis]
+        for name, dims in declared.items()
+        for axis, dim in enumerate(dims)
+        if name in stated and dim
+    }
+
+    def size(name: str, axis: int) -> int:
+        dim = declared[name][axis]
         if isinstance(dim, int):
-            sizes.append(dim)
-        elif stated is not None:
-            # the second probe has to differ where the model leaves it open
-            sizes.append(stated[axis] if k == 0 else 2 * stated[axis])
-        else:
-            sizes.append(batch if axis == 0 and len(declared) > 1 else other)
-    return tuple(sizes)
+            return dim
+        is_batch = dim in batches if dim else axis == 0 and len(declared[name]) > 1
+        fixed = stated[name][axis] if name in stated else named.get(dim)
+        if fixed is None:
+            return BATCHES[k] if is_batch else pair[k]
+        differs = doubled == "all" or (doubled == "batch" and is_batch)
+        return fixed * (k + 1) if differs else fixed
+
+    return {
+        name: tuple(size(name, axis) for axis in range(len(dims)))
+        for name, dims in declared.items()
+    }
 
 
 def _check_stated(model: Model, stated: InputSizes) -> None:
@@ -118,4 +132,4 @@ def random_inputs(
             arrays[value.name] = rng.integers(0, 2, shape).astype(dtype)
         else:
             arrays[value.name] = rng.standard_normal(shape, dtype=np.float32).astype(dtype)
-    return arrays
+    return {name: np.asarray(values) for name, values in arrays.items()}  # scalars too

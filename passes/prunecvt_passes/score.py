@@ -1,7 +1,7 @@
 """Scores: what is lost if a channel goes, one number per class.
 
-Every criterion is a function from groups to one number per class. A class that spans several weights
-sums over them, each divided by its mean first, so that no layer drowns the others.
+Every criterion is a function from groups to one number per class. A class that spans several
+weights sums over them, each divided by its mean first, so that no layer drowns the others.
 """
 
 from __future__ import annotations
@@ -22,6 +22,14 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Criterion:
+    """A name of ``CRITERIA`` or ``auto``; ``seed`` is for ``random``."""
+
+    name: str = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Scores:
     """One number per class; higher is worth more.
 
@@ -34,24 +42,18 @@ class Scores:
     values: Floats
 
 
-def score(groups: Groups, criterion: str = "auto", seed: int = 0) -> Scores:
+def score(groups: Groups, criterion: Criterion) -> Scores:
     """Scores every class that can be cut.
-
-    Args:
-        groups: what can be cut.
-        criterion: a name of ``CRITERIA`` or ``auto``.
-        seed: of the ``random`` criterion.
 
     Raises:
         UsageError: E210, no such criterion; E211, the model lacks what the criterion needs.
     """
-    if criterion == "auto":
-        criterion = "l2"
-    if criterion not in CRITERIA:
+    name = "l2" if criterion.name == "auto" else criterion.name
+    if name not in CRITERIA:
         known = ", ".join(["auto", *sorted(CRITERIA)])
-        raise UsageError("E210", f"no criterion is called '{criterion}'", help=f"known are {known}")
-    values = CRITERIA[criterion](groups, seed)
-    return Scores(criterion, np.where(groups.group_of >= 0, values, 0.0))
+        raise UsageError("E210", f"no criterion is called '{name}'", help=f"known are {known}")
+    values = CRITERIA[name](groups, criterion.seed)
+    return Scores(name, np.where(groups.group_of >= 0, values, 0.0))
 
 
 def _spread(groups: Groups, use: Use, norms: Floats) -> tuple[npt.NDArray[np.int64], Floats] | None:
@@ -74,7 +76,7 @@ def summed(groups: Groups, members: list[tuple[Use, Floats]]) -> Floats:
 
 
 def folded_scale(graph: Graph, node: Node) -> Floats | None:
-    """|gamma| / sqrt(var + epsilon) of the BatchNormalization that alone reads the node's output."""
+    """|gamma| / sqrt(var + epsilon) of a BatchNormalization that alone reads the node's output."""
     reader = graph.only_reader(node.outputs[0])
     if reader is None or reader[0].op != "BatchNormalization" or reader[1] != 0:
         return None
@@ -83,7 +85,8 @@ def folded_scale(graph: Graph, node: Node) -> Floats | None:
     if gamma is None or variance is None:
         return None
     epsilon = batch_norm.attributes.get("epsilon", 1e-5)
-    return np.abs(np.asarray(gamma, np.float64)) / np.sqrt(np.asarray(variance, np.float64) + epsilon)
+    spread = np.sqrt(np.asarray(variance, np.float64) + epsilon)
+    return np.asarray(np.abs(np.asarray(gamma, np.float64)) / spread)
 
 
 def channel_norms(groups: Groups, use: Use, order: int) -> Floats | None:
@@ -96,7 +99,9 @@ def channel_norms(groups: Groups, use: Use, order: int) -> Floats | None:
     scale = folded_scale(graph, use.node)
     if use.role == "weight_out" and scale is not None:
         if scale.size != norms.size:  # grouped transposed convolutions make outputs per group
-            return None if scale.size % norms.size else norms * scale.reshape(-1, norms.size).mean(0)
+            return (
+                None if scale.size % norms.size else norms * scale.reshape(-1, norms.size).mean(0)
+            )
         return norms * scale
     return norms
 
@@ -104,7 +109,7 @@ def channel_norms(groups: Groups, use: Use, order: int) -> Floats | None:
 def _norms(weight: Array, axis: int, order: int) -> Floats:
     others = tuple(k for k in range(weight.ndim) if k != axis)
     if order == 1:
-        return np.abs(weight).sum(axis=others, dtype=np.float64)
+        return np.asarray(np.abs(weight).sum(axis=others, dtype=np.float64))
     letters = "abcdefgh"[: weight.ndim]
     squares = np.einsum(f"{letters},{letters}->{letters[axis]}", weight, weight, dtype=np.float64)
     return np.asarray(np.sqrt(squares), np.float64)
@@ -148,7 +153,7 @@ def bn(groups: Groups, seed: int) -> Floats:
             "E211",
             "criterion 'bn' needs a BatchNormalization behind every channel that can be cut",
             where=f"{graph.model.source}: no BatchNormalization scales {group.titles[0]}",
-            help="use --criterion l2, export with BatchNormalization kept, or leave such layers out with --keep",
+            help="use --criterion l2, export with BatchNormalization kept, or --keep such layers",
         )
     return np.asarray(total / np.maximum(count, 1))
 

@@ -14,7 +14,7 @@ from prunecvt_passes import runtime
 from prunecvt_passes.errors import PrunecvtError, UnsupportedError
 from prunecvt_passes.graph import Shapes
 from prunecvt_passes.model import Model, fill
-from prunecvt_passes.samples import InputSizes, probes, random_inputs
+from prunecvt_passes.samples import InputSizes, graph_inputs, probes, random_inputs
 
 log = logging.getLogger("prunecvt")
 _VALUE_ELEMENTS = 4096  # integer constants up to here are shown to shape inference
@@ -38,18 +38,20 @@ def infer(model: Model, stated: InputSizes | None = None) -> tuple[Shapes, Sizes
     failure: PrunecvtError | None = None
     for first, second in probes(model, stated or {}):
         try:
-            sizes, dtypes = _at(model, first)
+            sizes, dtypes, inferred = _at(model, first)
             other = sizes if first == second else _at(model, second)[0]
         except UnsupportedError as error:
-            failure = error
+            failure = failure or error
             log.debug("inputs of %s do not run: %s", first, error.where)
             continue
+        sized = {name: shape for name, shape in sizes.items() if _same_rank(shape, other.get(name))}
         dynamic = {
             name: tuple(a != b for a, b in zip(shape, other[name], strict=True))
-            for name, shape in sizes.items()
-            if name in other and len(other[name]) == len(shape) and other[name] != shape
+            for name, shape in sized.items()
+            if other[name] != shape
         }
-        sized = {name: shape for name, shape in sizes.items() if _same_rank(shape, other.get(name))}
+        loose = data_dependent(model, inferred)
+        dynamic.update({name: (True,) * len(sized[name]) for name in loose & sized.keys()})
         return Shapes(sized, dynamic, dtypes), first
     raise UnsupportedError(
         "E402",
@@ -63,8 +65,11 @@ def _same_rank(shape: tuple[int, ...], other: tuple[int, ...] | None) -> bool:
     return other is not None and len(other) == len(shape)
 
 
-def _at(model: Model, inputs: Sizes) -> tuple[Sizes, dict[str, int]]:
-    """Shapes and element types with the graph inputs at the given sizes."""
+def _at(model: Model, inputs: Sizes) -> tuple[Sizes, dict[str, int], set[str]]:
+    """Shapes and element types with the graph inputs at the given sizes.
+
+    The third are the tensors whose shape needed no run.
+    """
     proto = _concrete(model, inputs)
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=True)
@@ -85,10 +90,11 @@ def _at(model: Model, inputs: Sizes) -> tuple[Sizes, dict[str, int]]:
                 raise UnsupportedError(
                     "E402", "the inputs are too small", where=f"{model.source}: '{value.name}'"
                 )
+    stated = set(sizes)
     missing = _missing(model, sizes)
     if missing:
         sizes.update(_asked(model, inputs, missing))
-    return sizes, dtypes
+    return sizes, dtypes, stated
 
 
 def _concrete(model: Model, inputs: Sizes) -> onnx.ModelProto:
@@ -152,6 +158,41 @@ def _asked(model: Model, inputs: Sizes, missing: list[str]) -> Sizes:
     return {shown[output]: tuple(int(v) for v in dims) for output, dims in results.items()}
 
 
+def data_dependent(model: Model, inferred: set[str]) -> set[str]:
+    """Tensors whose shape may depend on the values of the graph inputs, not on their shapes alone.
+
+    Args:
+        model: the model.
+        inferred: tensors whose shape follows from the inputs' shapes.
+    """
+    steering: set[str] = {
+        value.name for value in graph_inputs(model)
+    }  # values that follow from data
+    found: set[str] = set()
+    for node in model.proto.graph.node:
+        by_data = any(name in steering for name in node.input)
+        bodies = any(a.HasField("g") or a.graphs for a in node.attribute)
+        if node.op_type not in ("Shape", "Size") and (by_data or bodies):
+            steering.update(node.output)
+        by_shape = any(name in found for name in node.input)
+        if by_shape:
+            steering.update(node.output)
+        steered = node.input if node.op_type in _FROM_VALUES else node.input[1:]
+        origin = node.op_type in _BY_DATA and by_data
+        origin = origin or (node.op_type in _BY_SIZES and any(n in steering for n in steered))
+        if bodies or origin or by_shape:
+            found.update(name for name in node.output if name not in inferred)
+    return found
+
+
+_BY_DATA = ("NonZero", "Unique", "Compress", "NonMaxSuppression", "StringSplit")
+_FROM_VALUES = ("Range", "ConstantOfShape", "RandomNormal", "RandomUniform")
+_BY_SIZES = (
+    *("Reshape", "Expand", "Tile", "Resize", "Upsample", "Slice", "Pad", "TopK", "OneHot", "Split"),
+    *("Squeeze", "Unsqueeze", "CenterCropPad", "SequenceAt", "Range", "ConstantOfShape"),
+)
+
+
 def _tensor_types(model: Model, names: set[str]) -> set[str]:
     """Those of ``names`` that are tensors, as far as can be told: not made as sequences."""
     makers = ("SequenceEmpty", "SequenceConstruct", "SequenceInsert", "SplitToSequence", "Optional")
@@ -162,6 +203,3 @@ def _tensor_types(model: Model, names: set[str]) -> set[str]:
         for name in node.output
         if name in names
     }
-
-
-

@@ -9,48 +9,47 @@ from __future__ import annotations
 from prunecvt_passes.flow import Rule
 from prunecvt_passes.rules.contraction import conv, conv_transpose, gemm, matmul
 from prunecvt_passes.rules.elementwise import batch_normalization, elementwise, quantize
+from prunecvt_passes.rules.layout import flatten, reshape, squeeze
 from prunecvt_passes.rules.movement import (
     concat,
     depth_to_space,
-    flatten,
     gather,
+    gather_nd,
     pad,
-    reshape,
     slice_,
     space_to_depth,
     split,
-    squeeze,
     transpose,
 )
 from prunecvt_passes.rules.reduction import along_axis, pool, reduce
 from prunecvt_passes.rules.resizing import expand, resize, tile, upsample
 
 _ELEMENTWISE = (
-    "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor "
-    "Cast CastLike Ceil Celu Clip Cos Cosh Div Dropout Elu Equal Erf Exp Floor Gelu Greater "
-    "GreaterOrEqual HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log Max Mean "
-    "Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh "
-    "Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor"
-).split()
-_PER_CHANNEL = "BatchNormalization InstanceNormalization".split()
+    "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr "
+    "BitwiseXor Cast CastLike Ceil Celu Clip Cos Cosh Div Dropout Elu Equal Erf Exp Floor Gelu "
+    "Greater GreaterOrEqual HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Less LessOrEqual "
+    "Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid "
+    "Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor"
+)
+_PER_CHANNEL = "BatchNormalization InstanceNormalization"
 _POOLS = (
     "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool MaxRoiPool RoiAlign"
-).split()
+)
 _REDUCTIONS = (
-    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
-    "ReduceSumSquare"
-).split()
+    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
+    "ReduceSum ReduceSumSquare"
+)
 _ALONG_AXIS = (
     "ArgMax ArgMin CumSum Hardmax LayerNormalization LogSoftmax LpNormalization "
     "MeanVarianceNormalization RMSNormalization Softmax TopK"
-).split()
+)
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(_ELEMENTWISE, elementwise),
-    **dict.fromkeys(_PER_CHANNEL, batch_normalization),
-    **dict.fromkeys(_POOLS, pool),
-    **dict.fromkeys(_REDUCTIONS, reduce),
-    **dict.fromkeys(_ALONG_AXIS, along_axis),
+    **dict.fromkeys(_ELEMENTWISE.split(), elementwise),
+    **dict.fromkeys(_PER_CHANNEL.split(), batch_normalization),
+    **dict.fromkeys(_POOLS.split(), pool),
+    **dict.fromkeys(_REDUCTIONS.split(), reduce),
+    **dict.fromkeys(_ALONG_AXIS.split(), along_axis),
     "Concat": concat,
     "Conv": conv,
     "ConvTranspose": conv_transpose,
@@ -59,6 +58,7 @@ RULES: dict[str, Rule] = {
     "Expand": expand,
     "Flatten": flatten,
     "Gather": gather,
+    "GatherND": gather_nd,
     "Gemm": gemm,
     "MatMul": matmul,
     "Pad": pad,

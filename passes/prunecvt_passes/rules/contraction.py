@@ -6,6 +6,7 @@ import numpy as np
 
 from prunecvt_passes.flow import Axes, Axis, Count, Flow, Labels, Producer, Use
 from prunecvt_passes.graph import Node
+from prunecvt_passes.rules.elementwise import broadcast
 
 _FIXED_INPUT = "sums over an input axis that is not cut"
 
@@ -25,15 +26,15 @@ def produce(flow: Flow, node: Node, width: int, labels: Axis) -> None:
 
 
 def bias(flow: Flow, node: Node, place: int, labels: Axis) -> None:
-    """Ties a per-channel parameter (its last axis) to the channels."""
+    """Ties a vector with one entry per channel to the channels."""
     name = node.input(place)
-    if name and flow.shape(name) and flow.shape(name)[-1] > 1:
-        flow.uses.append(Use(node, name, len(flow.shape(name)) - 1, "bias"))
-        flow.tie(flow.axes_of(name)[-1], labels, node)
+    if name and flow.shape(name)[-1] > 1:
+        flow.uses.append(Use(node, name, 0, "bias"))
+        flow.tie(flow.axes_of(name)[0], labels, node)
 
 
 def conv(flow: Flow, node: Node) -> list[Axes]:
-    """Labels of Conv: plain, depthwise (output tied to input), grouped (j-th of each group tied)."""
+    """Labels of Conv: plain, depthwise (output tied to input), grouped (equal counts per group)."""
     weight = node.inputs[1]
     shape, groups = flow.shape(weight), node.attributes.get("group", 1)
     out, inner = flow.axes_of(weight)[:2]
@@ -48,7 +49,7 @@ def conv(flow: Flow, node: Node) -> list[Axes]:
         out = _grouped_output(flow, node, out, groups)
     bias(flow, node, 2, out)
     produce(flow, node, shape[0], out)
-    return [[None, out, *[None] * (len(shape) - 2)]]
+    return [[flow.axes_of(node.inputs[0])[0], out, *[None] * (len(shape) - 2)]]
 
 
 def _depthwise(flow: Flow, node: Node, out: Axis, groups: int) -> Axis:
@@ -111,58 +112,48 @@ def conv_transpose(flow: Flow, node: Node) -> list[Axes]:
         out = None if out is None else np.tile(out, groups)
     bias(flow, node, 2, out)
     produce(flow, node, shape[1] * groups, out)
-    return [[None, out, *[None] * (len(shape) - 2)]]
+    return [[flow.axes_of(node.inputs[0])[0], out, *[None] * (len(shape) - 2)]]
 
 
 def gemm(flow: Flow, node: Node) -> list[Axes]:
-    """Labels of Gemm: alpha * A' B' + beta * C."""
-    a, b = node.inputs[:2]
+    """Labels of Gemm: alpha * A' B' + beta * C, where C broadcasts."""
     a_sum = 0 if node.attributes.get("transA", 0) else 1
     b_sum = 1 if node.attributes.get("transB", 0) else 0
-    return [_product(flow, node, (a_sum, 1 - a_sum), (b_sum, 1 - b_sum), [], a, b)]
+    made = _product(flow, node, (a_sum, 1 - a_sum), (b_sum, 1 - b_sum))
+    name = node.input(2)
+    if not name:
+        return [made]
+    shape, added = flow.shape(node.outputs[0]), flow.shape(name)
+    if added and added[-1] > 1:
+        flow.uses.append(Use(node, name, len(added) - 1, "bias"))
+    return [broadcast(flow, node, [(shape, made), (added, flow.axes_of(name))], shape)]
 
 
 def matmul(flow: Flow, node: Node) -> list[Axes]:
     """Labels of MatMul: the summed axes tie, batch axes tie as they broadcast."""
-    a, b = node.inputs
-    a_rank, b_rank = len(flow.shape(a)), len(flow.shape(b))
-    batch = [] if min(a_rank, b_rank) <= 2 and max(a_rank, b_rank) <= 2 else _batch(flow, node)
+    a_rank, b_rank = (len(flow.shape(name)) for name in node.inputs)
+    operands = [(flow.shape(name)[:-2], flow.axes_of(name)[:-2]) for name in node.inputs]
+    shape = flow.shape(node.outputs[0])
+    kept = min(a_rank - 1, 1) + min(b_rank - 1, 1)
+    batch = broadcast(flow, node, operands, shape[: len(shape) - kept])
     a_axes = (a_rank - 1, a_rank - 2 if a_rank > 1 else -1)
     b_axes = (max(b_rank - 2, 0), b_rank - 1 if b_rank > 1 else -1)
-    return [_product(flow, node, a_axes, b_axes, batch, a, b)]
+    return [[*batch, *_product(flow, node, a_axes, b_axes)]]
 
 
-def _product(
-    flow: Flow,
-    node: Node,
-    a_axes: tuple[int, int],
-    b_axes: tuple[int, int],
-    batch: Axes,
-    a: str,
-    b: str,
-) -> Axes:
-    """Labels of a matrix product; each pair of axes is (summed, kept), -1 where there is none."""
-    data, weight = (1, 0) if flow.graph.is_initializer(a) and not flow.graph.is_initializer(b) else (0, 1)
-    axes = {0: a_axes, 1: b_axes}
-    names = {0: a, 1: b}
+def _product(flow: Flow, node: Node, a_axes: tuple[int, int], b_axes: tuple[int, int]) -> Axes:
+    """Labels of rows and columns; each pair of axes is (summed, kept), -1 where there is none."""
+    names, axes = node.inputs[:2], (a_axes, b_axes)
+    left = _is_weight(flow, names[0]) and not _is_weight(flow, names[1])
+    data, weight = (1, 0) if left else (0, 1)
     contract(flow, node, data, axes[data][0], flow.axes_of(names[weight])[axes[weight][0]])
-    kept = {
-        k: flow.axes_of(names[k])[axes[k][1]] if axes[k][1] >= 0 else None for k in (0, 1)
-    }
-    made = flow.axes_of(names[weight])
-    if _is_weight(flow, names[weight]) and axes[weight][1] >= 0:
-        flow.uses.append(Use(node, names[weight], axes[weight][1], "weight_out"))
-        flow.uses.append(Use(node, names[weight], axes[weight][0], "weight_in"))
-        produce(flow, node, flow.shape(names[weight])[axes[weight][1]], made[axes[weight][1]])
-    if weight == 1:
-        bias(flow, node, 2, kept[1])
-    elif node.input(2):
-        flow.pin_tensor(node.inputs[2], node, "bias-layout", "adds a bias to a constant on the left")
-        for labels in kept.values():
-            flow.pin(labels, node, "bias-layout", "adds a bias to a constant on the left")
-    rows = [kept[0]] if a_axes[1] >= 0 else []
-    columns = [kept[1]] if b_axes[1] >= 0 else []
-    return [*batch, *rows, *columns]
+    summed, made = axes[weight]
+    if _is_weight(flow, names[weight]) and made >= 0:
+        flow.uses.append(Use(node, names[weight], made, "weight_out"))
+        flow.uses.append(Use(node, names[weight], summed, "weight_in"))
+        labels = flow.axes_of(names[weight])[made]
+        produce(flow, node, flow.shape(names[weight])[made], labels)
+    return [flow.axes_of(n)[kept] for n, (_, kept) in zip(names, axes, strict=True) if kept >= 0]
 
 
 def _is_weight(flow: Flow, name: str) -> bool:
@@ -173,14 +164,3 @@ def _is_weight(flow: Flow, name: str) -> bool:
             return False
         name = maker.inputs[0]
     return True
-
-
-def _batch(flow: Flow, node: Node) -> Axes:
-    """Labels of the batch axes of a MatMul, which broadcast."""
-    from prunecvt_passes.rules.elementwise import broadcast
-
-    operands = []
-    for name in node.inputs:
-        shape, axes = flow.shape(name), flow.axes_of(name)
-        operands.append((shape[:-2], axes[:-2]) if len(shape) > 2 else ((), []))
-    return broadcast(flow, node, operands, flow.shape(node.outputs[0])[: -2 or None])

@@ -10,9 +10,7 @@ from prunecvt_passes.graph import Node
 Operand = tuple[tuple[int, ...], Axes]
 
 
-def broadcast(
-    flow: Flow, node: Node, operands: Sequence[Operand], shape: tuple[int, ...]
-) -> Axes:
+def broadcast(flow: Flow, node: Node, operands: Sequence[Operand], shape: tuple[int, ...]) -> Axes:
     """Labels of operands (dimensions and labels) that broadcast, right-aligned, to ``shape``."""
     made: Axes = []
     for axis, size in enumerate(shape):
@@ -34,7 +32,8 @@ def broadcast(
 
 def elementwise(flow: Flow, node: Node) -> list[Axes]:
     """Labels of an operator that broadcasts its inputs; every output has the same."""
-    operands = [(flow.shape(name), flow.axes_of(name)) for name in node.inputs if name]
+    names = node.inputs[:1] if node.op == "CastLike" else node.inputs
+    operands = [(flow.shape(name), flow.axes_of(name)) for name in names if name]
     axes = broadcast(flow, node, operands, flow.shape(node.outputs[0]))
     return [list(axes) for _ in node.outputs]
 
@@ -43,6 +42,10 @@ def batch_normalization(flow: Flow, node: Node) -> list[Axes]:
     """Labels of an operator with one parameter per channel (axis 1), all tied to the data."""
     axes = flow.axes_of(node.inputs[0])
     channels = axes[1] if len(axes) > 1 else None
+    if not node.attributes.get("spatial", 1):  # opset 8 and before: parameters per position
+        for name in node.inputs:
+            flow.pin_tensor(name, node, "per-position", "normalises each position by itself")
+        return [flow.plain(name) for name in node.outputs]
     if node.op == "InstanceNormalization" or node.attributes.get("training_mode"):
         for axis in range(2, len(axes)):
             flow.pin(axes[axis], node, "mixed-axis", "works across this axis, so all of it stays")
@@ -53,8 +56,7 @@ def batch_normalization(flow: Flow, node: Node) -> list[Axes]:
             flow.tie(channels, parameter, node)
         if place == 0:
             flow.uses.append(Use(node, name, 0, "scale"))
-    others = [[channels] if len(flow.shape(name)) == 1 else [None] * len(flow.shape(name)) for name in node.outputs[1:]]
-    return [axes, *others]
+    return [axes, *([channels] for _ in node.outputs[1:])]
 
 
 def quantize(flow: Flow, node: Node) -> list[Axes]:

@@ -8,9 +8,6 @@ import numpy as np
 
 from prunecvt_passes.flow import Axes, Axis, Count, Flow, Labels, Remap
 from prunecvt_passes.graph import Node, integers
-from prunecvt_passes.rules.resizing import count_entries
-
-_FLAT = 1 << 22  # labels of a joint array; beyond it the axes are pinned
 
 
 def transpose(flow: Flow, node: Node) -> list[Axes]:
@@ -20,117 +17,10 @@ def transpose(flow: Flow, node: Node) -> list[Axes]:
     return [[axes[axis] for axis in order]]
 
 
-def reshape(flow: Flow, node: Node) -> list[Axes]:
-    """Labels of Reshape; its target is rewritten where it states a labelled size."""
-    axes = reshaped(flow, node)
-    if flow.graph.opset >= 5:
-        count_entries(flow, node, 1, axes, skip=(-1,))
-        if integers(flow.graph, node.inputs[1]) is None:
-            counted = flow.sizes.get(node.inputs[1], [None] * len(axes))
-            axes = [None if size is None else labels for size, labels in zip(counted, axes, strict=True)]
-    else:
-        values = tuple(node.attributes["shape"])
-        for position, labels in enumerate(axes):
-            if labels is not None and values[position] != -1:
-                flow.counts.append(Count(node, "shape", values, position, labels))
-    return [axes]
-
-
-def squeeze(flow: Flow, node: Node) -> list[Axes]:
-    """Labels of Squeeze and Unsqueeze: a Reshape that states no size."""
-    return [reshaped(flow, node)]
-
-
-def flatten(flow: Flow, node: Node) -> list[Axes]:
-    """Labels of Flatten: a Reshape that states no size."""
-    return [reshaped(flow, node)]
-
-
-def reshaped(flow: Flow, node: Node) -> Axes:
-    """Labels after the data of input 0 was laid out anew in the shape of output 0."""
-    before, after = flow.shape(node.inputs[0]), flow.shape(node.outputs[0])
-    axes = flow.axes_of(node.inputs[0])
-    made = flow.plain(node.outputs[0])
-    if 0 in before:
-        return made
-    changing = flow.graph.dynamic(node.outputs[0])
-    for inside, outside in blocks(before, after):
-        carried = [k for k in inside if axes[k] is not None]
-        if not carried:
-            continue
-        wide = [k for k in outside if after[k] > 1]
-        if len(wide) == 1 and len([k for k in inside if before[k] > 1]) == 1:
-            made[wide[0]] = axes[carried[0]]
-            continue
-        joined = int(np.prod([before[k] for k in inside]))
-        if joined > _FLAT:
-            for k in carried:
-                flow.pin(axes[k], node, "too-large", "joins it with too many other entries")
-            continue
-        for k in carried[1:]:
-            flow.pin(axes[k], node, "merged-axes", "merges two axes that could both be cut")
-        first = axes[carried[0]]
-        shape = [before[k] if k == carried[0] else 1 for k in inside]
-        joint = np.broadcast_to(np.reshape(first, shape), [before[k] for k in inside])
-        spread = divided(
-            flow, node, joint.reshape([after[k] for k in wide]), [changing[k] for k in wide]
-        )
-        for k, labels in zip(wide, spread, strict=True):
-            made[k] = labels
-    return made
-
-
-def blocks(
-    before: Sequence[int], after: Sequence[int]
-) -> list[tuple[list[int], list[int]]]:
-    """Pairs the smallest runs of axes with equal products on both sides of a Reshape."""
-    found = []
-    i = j = 0
-    while i < len(before) or j < len(after):
-        inside, outside, left, right = [], [], 1, 1
-        while True:
-            if i < len(before) and (left <= right or j >= len(after)):
-                left *= before[i]
-                inside.append(i)
-                i += 1
-            elif j < len(after):
-                right *= after[j]
-                outside.append(j)
-                j += 1
-            if left == right and inside and outside or (i >= len(before) and j >= len(after)):
-                break
-        found.append((inside, outside))
-    return found
-
-
-def divided(flow: Flow, node: Node, joint: Labels, changing: Sequence[bool]) -> Axes:
-    """Labels by axis of a joint array: the axis along which they vary carries on.
-
-    Where they vary along several, the innermost of fixed size carries on and the labels are tied
-    across the others (a channel shuffle).
-    """
-    varies = [
-        axis
-        for axis in range(joint.ndim)
-        if not np.array_equal(joint, np.broadcast_to(np.take(joint, [0], axis), joint.shape))
-    ]
-    made: Axes = [None] * joint.ndim
-    if not varies:
-        flow.pin(joint, node, "spread", "spreads one channel over an axis")
-        return made
-    axis = next((k for k in reversed(varies) if not changing[k]), varies[-1])
-    rows = np.moveaxis(joint, axis, -1).reshape(-1, joint.shape[axis])
-    if len(varies) > 1:
-        first: Labels = np.broadcast_to(rows[:1], rows[1:].shape).ravel()
-        flow.ties.append((first, rows[1:].ravel()))
-    made[axis] = np.ascontiguousarray(rows[0])
-    return made
-
-
 def concat(flow: Flow, node: Node) -> list[Axes]:
     """Labels of Concat: end to end along its axis, tied along the others."""
     shape = flow.shape(node.outputs[0])
-    along = node.attributes["axis"] % len(shape)
+    along = node.attributes.get("axis", 1) % len(shape)
     parts = [(name, flow.axes_of(name)) for name in node.inputs if name]
     made: Axes = []
     for axis in range(len(shape)):
@@ -174,9 +64,9 @@ def split(flow: Flow, node: Node) -> list[Axes]:
             part[along] = None
         return made
     slot: int | str = 1 if flow.graph.opset >= 13 else "split"
-    for position, part in enumerate(np.split(labels, np.cumsum(sizes)[:-1])):
-        made[position][along] = part
-        flow.counts.append(Count(node, slot, sizes, position, part, unless="num_outputs"))
+    for position, piece in enumerate(np.split(labels, np.cumsum(sizes)[:-1])):
+        made[position][along] = piece
+        flow.counts.append(Count(node, slot, sizes, position, piece, unless="num_outputs"))
     return made
 
 
@@ -186,7 +76,9 @@ def slice_(flow: Flow, node: Node) -> list[Axes]:
     starts, ends, named, steps = _bounds(flow, node)
     if named is None:
         return _pinned_slice(flow, node, axes, range(len(axes)))
-    slots: tuple[int | str, int | str] = ("starts", "ends") if "starts" in node.attributes else (1, 2)
+    slots: tuple[int | str, int | str] = (
+        ("starts", "ends") if "starts" in node.attributes else (1, 2)
+    )
     for position, axis in enumerate(k % len(axes) for k in named):
         labels = axes[axis]
         if labels is None:
@@ -208,9 +100,8 @@ Integers = tuple[int, ...] | None
 def _bounds(flow: Flow, node: Node) -> tuple[Integers, Integers, Integers, Integers]:
     """Starts, ends, axes and steps of a Slice of any opset; None for what is not constant."""
     if "starts" in node.attributes:
-        starts, ends = tuple(node.attributes["starts"]), tuple(node.attributes["ends"])
-        axes = tuple(node.attributes.get("axes", range(len(starts))))
-        return starts, ends, axes, (1,) * len(starts)
+        first, last = tuple(node.attributes["starts"]), tuple(node.attributes["ends"])
+        return first, last, tuple(node.attributes.get("axes", range(len(first)))), (1,) * len(first)
     starts, ends, axes, steps = (integers(flow.graph, node.input(k)) for k in (1, 2, 3, 4))
     count = flow.shape(node.inputs[1])[0]
     if not node.input(3):
@@ -222,7 +113,9 @@ def _bounds(flow: Flow, node: Node) -> tuple[Integers, Integers, Integers, Integ
 
 def _pinned_slice(flow: Flow, node: Node, axes: Axes, which: Sequence[int]) -> list[Axes]:
     for axis in which:
-        flow.pin(axes[axis], node, "strided-slice", "takes steps or computed bounds along this axis")
+        flow.pin(
+            axes[axis], node, "strided-slice", "takes steps or computed bounds along this axis"
+        )
         axes[axis] = None
     return [axes]
 
@@ -234,6 +127,7 @@ def gather(flow: Flow, node: Node) -> list[Axes]:
     picked = flow.shape(node.inputs[1])
     labels, indices = axes[axis], flow.graph.constant(node.inputs[1])
     inner: Axes = [None] * len(picked)
+    flow.pin_tensor(node.inputs[1], node, "indexed", "takes indices from it")
     if labels is not None:
         if indices is not None and indices.ndim == 1:
             inner = [labels[indices]]
@@ -241,6 +135,16 @@ def gather(flow: Flow, node: Node) -> list[Axes]:
         else:
             flow.pin(labels, node, "indexed", "looks single entries of it up")
     return [[*axes[:axis], *inner, *axes[axis + 1 :]]]
+
+
+def gather_nd(flow: Flow, node: Node) -> list[Axes]:
+    """Labels of GatherND: the axes that whole entries are taken of carry on, the others stay."""
+    axes, picked = flow.axes_of(node.inputs[0]), flow.shape(node.inputs[1])
+    looked_up = node.attributes.get("batch_dims", 0) + picked[-1]
+    for labels in axes[:looked_up]:
+        flow.pin(labels, node, "indexed", "looks single entries of it up")
+    flow.pin_tensor(node.inputs[1], node, "indexed", "takes indices from it")
+    return [[*[None] * (len(picked) - 1), *axes[looked_up:]]]
 
 
 def pad(flow: Flow, node: Node) -> list[Axes]:
@@ -255,16 +159,22 @@ def pad(flow: Flow, node: Node) -> list[Axes]:
         if labels is None or (named is not None and axis not in {k % len(axes) for k in named}):
             continue
         if pads is None or named is None or not constant:
-            amounts = None if pads is None or named is None else _amounts(pads, named, axis, len(axes))
+            amounts = (
+                None if pads is None or named is None else _amounts(pads, named, axis, len(axes))
+            )
             if amounts != (0, 0):
                 flow.pin(labels, node, "padded", "pads this axis in a way that cannot be cut")
                 axes[axis] = None
             continue
-        axes[axis] = _padded(flow, node, slot, pads, [k % len(axes) for k in named].index(axis), labels, axis)
+        axes[axis] = _padded(
+            flow, node, slot, pads, [k % len(axes) for k in named].index(axis), labels, axis
+        )
     return [axes]
 
 
-def _amounts(pads: tuple[int, ...], named: tuple[int, ...], axis: int, rank: int) -> tuple[int, int]:
+def _amounts(
+    pads: tuple[int, ...], named: tuple[int, ...], axis: int, rank: int
+) -> tuple[int, int]:
     place = [k % rank for k in named].index(axis)
     return pads[place], pads[place + len(named)]
 
@@ -290,7 +200,9 @@ def _padded(
             continue
         fresh = flow.fresh(node.outputs[0], axis, amount)
         if fresh is None:
-            fresh = flow.fixed(node.outputs[0], axis, amount, "padding", f"{node.title} pads by one")
+            fresh = flow.fixed(
+                node.outputs[0], axis, amount, "padding", f"{node.title} pads by one"
+            )
         flow.counts.append(Count(node, slot, pads, position, fresh))
         parts.insert(0 if first else len(parts), fresh)
     return np.concatenate(parts)
@@ -300,17 +212,19 @@ def depth_to_space(flow: Flow, node: Node) -> list[Axes]:
     """Labels of DepthToSpace: the channels that fill one block live and die together."""
     axes = flow.axes_of(node.inputs[0])
     labels, size = axes[1], node.attributes["blocksize"] ** 2
+    made: Axes = [axes[0], None, None, None]
     if labels is None:
-        return [[axes[0], None, None, None]]
+        return [made]
     rows = labels.reshape(size, -1)
     if node.attributes.get("mode", "DCR") == "CRD":
         rows = labels.reshape(-1, size).T
-    first: Labels = np.broadcast_to(rows[:1], rows[1:].shape).ravel()
-    flow.ties.append((first, rows[1:].ravel()))
     if rows.shape[1] == 1:
         flow.pin(labels, node, "spread", "spreads all channels over space")
-        return [[axes[0], None, None, None]]
-    return [[axes[0], np.ascontiguousarray(rows[0]), None, None]]
+        return [made]
+    first: Labels = np.broadcast_to(rows[:1], rows[1:].shape).ravel()
+    flow.ties.append((first, rows[1:].ravel()))
+    made[1] = np.ascontiguousarray(rows[0])
+    return [made]
 
 
 def space_to_depth(flow: Flow, node: Node) -> list[Axes]:

@@ -6,7 +6,7 @@ from prunecvt_passes.flow import Axes, Flow
 from prunecvt_passes.graph import Node, integers
 
 # f(0, ...) adds nothing: a channel multiplied by zero is as good as gone
-_EXACT = frozenset("ReduceSum ReduceL1 ReduceL2 ReduceSumSquare".split())
+_EXACT = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceSumSquare")
 
 
 def pool(flow: Flow, node: Node) -> list[Axes]:
@@ -32,9 +32,8 @@ def reduce(flow: Flow, node: Node) -> list[Axes]:
     axes = flow.axes_of(node.inputs[0])
     reduced = reduced_axes(flow, node, len(axes))
     if reduced is None:
-        reduced = set(range(len(axes)))
-        for labels in axes:
-            flow.pin(labels, node, "unknown-axes", "reduces over axes that are not constant")
+        flow.pin_tensor(node.inputs[0], node, "unknown-axes", "reduces over axes it computes")
+        return [flow.plain(node.outputs[0])]
     for axis in reduced:
         if node.op in _EXACT:
             flow.reading(node, 0, axis)

@@ -45,10 +45,8 @@ def expand(flow: Flow, node: Node) -> list[Axes]:
             grown[axis] = axes[place]
         elif target is not None and not flow.graph.dynamic(made)[axis]:
             grown[axis] = flow.fresh(made, axis, size)
-    if target is not None and len(target) < len(after):  # shorter than the data: right-aligned
-        count_entries(flow, node, 1, grown[len(after) - len(target) :], skip=(1,))
-    else:
-        count_entries(flow, node, 1, grown, skip=(1,))
+    stated = flow.shape(node.inputs[1])[0]  # a target shorter than the data is right-aligned
+    count_entries(flow, node, 1, grown[len(after) - stated :], skip=(1,))
     return [grown]
 
 
@@ -78,20 +76,14 @@ def tile(flow: Flow, node: Node) -> list[Axes]:
 
 def resize(flow: Flow, node: Node) -> list[Axes]:
     """Labels of Resize: an axis that keeps its size carries on, one that changes is pinned."""
-    before, after = flow.shape(node.inputs[0]), flow.shape(node.outputs[0])
-    axes = flow.axes_of(node.inputs[0])
-    for axis, labels in enumerate(axes):
-        if before[axis] != after[axis]:
-            flow.pin(labels, node, "interpolated", "interpolates along this axis")
-            axes[axis] = None
+    axes = _unscaled(flow, node, 2 if flow.graph.opset >= 11 else 1)
     if flow.graph.opset >= 11 and node.input(3):
         named = node.attributes.get("axes", range(len(axes)))
-        stated = [axes[axis] for axis in named]
-        count_entries(flow, node, 3, stated)
+        count_entries(flow, node, 3, [axes[axis] for axis in named])
+        counted = flow.sizes.get(node.inputs[3], [None] * len(axes))
         if integers(flow.graph, node.inputs[3]) is None:
             for position, axis in enumerate(named):
-                if flow.sizes.get(node.inputs[3], [None] * len(axes))[position] is None:
-                    axes[axis] = None
+                axes[axis] = None if counted[position] is None else axes[axis]
     if node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize":
         for labels in axes:
             flow.pin(labels, node, "interpolated", "crops a region of it")
@@ -101,10 +93,22 @@ def resize(flow: Flow, node: Node) -> list[Axes]:
 
 def upsample(flow: Flow, node: Node) -> list[Axes]:
     """Labels of Upsample, the Resize of opset 9 and before."""
+    return [_unscaled(flow, node, 1)]
+
+
+def _unscaled(flow: Flow, node: Node, place: int) -> Axes:
+    """Labels of the axes that keep their size and are scaled by one; the others are pinned."""
     before, after = flow.shape(node.inputs[0]), flow.shape(node.outputs[0])
+    scales = node.attributes.get("scales")
+    if node.input(place):
+        scales = flow.graph.constant(node.inputs[place])
+    named = [axis % len(before) for axis in node.attributes.get("axes", range(len(before)))]
+    stretched = set()
+    if scales is not None and len(scales) == len(named):
+        stretched = {axis for axis, scale in zip(named, scales, strict=True) if scale != 1}
     axes = flow.axes_of(node.inputs[0])
     for axis, labels in enumerate(axes):
-        if before[axis] != after[axis]:
+        if before[axis] != after[axis] or axis in stretched:
             flow.pin(labels, node, "interpolated", "interpolates along this axis")
             axes[axis] = None
-    return [axes]
+    return axes

@@ -1,0 +1,55 @@
+"""What a model costs: parameters, multiply-accumulates, channels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node
+from prunecvt_passes.model import Model
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Counts for one model.
+
+    Attributes:
+        params: elements of all floating-point and quantised weights.
+        macs: multiply-accumulates of all Conv, ConvTranspose, Gemm and MatMul for one inference, at
+            the sizes the shapes were found at and a batch of one where the batch is dynamic.
+    """
+
+    params: int
+    macs: int
+
+
+def cost(graph: Graph, batch: int = 1) -> Cost:
+    """Counts; ``batch`` is the batch that the graph's shapes hold for."""
+    macs = sum(node_macs(graph, node) for node in graph.nodes)
+    return Cost(parameters(graph.model), macs // max(batch, 1))
+
+
+def parameters(model: Model) -> int:
+    """Elements of all weights; sizes and indices (64-bit integers) do not count."""
+    return sum(
+        v.size for v in model.weights.values() if v.dtype.kind not in "iuO" or v.dtype.itemsize < 4
+    )
+
+
+def node_macs(graph: Graph, node: Node) -> int:
+    """Multiply-accumulates of one node, 0 for what is not a contraction or has no known shape."""
+    if node.domain not in DEFAULT_DOMAINS or node.op not in _CONTRACTIONS:
+        return 0
+    first, second = graph.shape(node.inputs[0]), graph.shape(node.inputs[1])
+    made = graph.shape(node.outputs[0])
+    if first is None or second is None or made is None:
+        return 0
+    if node.op == "Conv":
+        return math.prod(made) * math.prod(second[1:])
+    if node.op == "ConvTranspose":
+        return math.prod(first) * math.prod(second[1:])
+    summed = first[0] if node.op == "Gemm" and node.attributes.get("transA", 0) else first[-1]
+    return math.prod(made) * summed
+
+
+_CONTRACTIONS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))

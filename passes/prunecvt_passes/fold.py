@@ -1,0 +1,111 @@
+"""Replaces BatchNormalization(Conv(x)) with Conv(x), and the same for ConvTranspose and Gemm.
+
+W' = W * gamma / sqrt(var + epsilon) per output channel, b' = beta + (b - mean) * gamma / sqrt(var +
+epsilon), computed in float64. Latency is the same, for both runtimes fold on loading; the file is
+smaller and loads quicker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from prunecvt_passes.clean import drop_dead
+from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node, index
+from prunecvt_passes.model import Array, Model
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    maker: Node
+    batch_norm: Node
+
+
+def fold_batch_norms(model: Model) -> Model:
+    """Returns the model with every BatchNormalization folded that can be, exactly.
+
+    One stays where its input is read elsewhere too, where it trains, where the weight before it is
+    shared, or where no convolution or Gemm stands before it.
+    """
+    graph = index(model)
+    pairs = list(_pairs(graph))
+    if not pairs:
+        return model
+    folded = model.copy()
+    weights: dict[str, Array] = {}
+    for pair in pairs:
+        weight, bias = _folded(graph, pair)
+        maker = folded.proto.graph.node[pair.maker.index]
+        weights[pair.maker.inputs[1]] = weight
+        bias_name = pair.maker.input(2)
+        if not bias_name or len(graph.readers[bias_name]) > 1:
+            bias_name = f"{pair.batch_norm.outputs[0]}__bias"
+        weights[bias_name] = bias
+        while len(maker.input) < 3:
+            maker.input.append("")
+        maker.input[2] = bias_name
+        maker.output[0] = pair.batch_norm.outputs[0]
+    doomed = {pair.batch_norm.index for pair in pairs}
+    nodes = [node for k, node in enumerate(folded.proto.graph.node) if k not in doomed]
+    del folded.proto.graph.node[:]
+    folded.proto.graph.node.extend(nodes)
+    folded.set_weights(weights)
+    drop_dead(folded)
+    return folded
+
+
+def _pairs(graph: Graph) -> Iterator[_Pair]:
+    for node in graph.nodes:
+        if node.op not in ("Conv", "ConvTranspose", "Gemm") or node.domain not in DEFAULT_DOMAINS:
+            continue
+        reader = graph.only_reader(node.outputs[0])
+        if reader is None or reader[0].op != "BatchNormalization" or reader[1] != 0:
+            continue
+        batch_norm = reader[0]
+        parameters = [graph.constant(name) for name in batch_norm.inputs[1:]]
+        weight, bias = graph.constant(node.inputs[1]), node.input(2)
+        if (
+            weight is None
+            or any(p is None or p.dtype != weight.dtype for p in parameters)
+            or weight.dtype not in (np.float32, np.float64)
+            or graph.only_reader(node.inputs[1]) is None
+            or (bias and (graph.constant(bias) is None or len(graph.shape(bias) or ()) != 1))
+            or any(batch_norm.outputs[1:])
+            or batch_norm.attributes.get("training_mode")
+        ):
+            continue
+        if node.op == "Gemm" and {node.attributes.get(k, 1.0) for k in ("alpha", "beta")} != {1.0}:
+            continue
+        yield _Pair(node, batch_norm)
+
+
+def _folded(graph: Graph, pair: _Pair) -> tuple[Array, Array]:
+    names = pair.batch_norm.inputs
+    gamma, beta, mean, variance = (_float64(graph, name) for name in names[1:5])
+    scale = gamma / np.sqrt(variance + pair.batch_norm.attributes.get("epsilon", 1e-5))
+    weight = graph.model.weights[pair.maker.inputs[1]]
+    bias = _float64(graph, pair.maker.input(2)) if pair.maker.input(2) else np.zeros_like(mean)
+    return (
+        (weight * _along_outputs(pair.maker, weight, scale)).astype(weight.dtype),
+        (beta + (bias - mean) * scale).astype(weight.dtype),
+    )
+
+
+def _float64(graph: Graph, name: str) -> Floats:
+    return np.asarray(graph.model.weights[name], np.float64)
+
+
+def _along_outputs(node: Node, weight: Array, scale: Floats) -> Floats:
+    """``scale`` shaped to multiply the weight's output channels."""
+    if node.op == "Conv":
+        return scale.reshape(-1, *[1] * (weight.ndim - 1))
+    if node.op == "Gemm":
+        return scale.reshape(-1, 1) if node.attributes.get("transB", 0) else scale.reshape(1, -1)
+    groups = node.attributes.get("group", 1)
+    rows = np.repeat(scale.reshape(groups, -1), weight.shape[0] // groups, axis=0)
+    return rows.reshape(*rows.shape, *[1] * (weight.ndim - 2))

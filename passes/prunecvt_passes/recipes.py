@@ -1,0 +1,28 @@
+"""The pipelines, as lists one can read aloud."""
+
+from __future__ import annotations
+
+from prunecvt_passes.choose import choose
+from prunecvt_passes.flow import Channels, trace
+from prunecvt_passes.fold import fold_batch_norms
+from prunecvt_passes.groups import solve
+from prunecvt_passes.normalise import Dense, normalise
+from prunecvt_passes.pipeline import Pass
+from prunecvt_passes.plan import replay
+from prunecvt_passes.rules import RULES
+from prunecvt_passes.score import score
+from prunecvt_passes.slice import remove
+
+
+def label(dense: Dense) -> Channels:
+    """Gives every axis of every tensor its labels."""
+    return trace(dense.graph, RULES)
+
+
+ANALYSE: tuple[Pass, ...] = (normalise, label, solve)
+DECIDE: tuple[Pass, ...] = (score, choose)
+REPLAY: tuple[Pass, ...] = (replay,)
+CUT: tuple[Pass, ...] = (remove,)
+FOLD: tuple[Pass, ...] = (fold_batch_norms,)
+
+__all__ = ["ANALYSE", "CUT", "DECIDE", "FOLD", "REPLAY", "label"]
