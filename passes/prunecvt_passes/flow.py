@@ -219,8 +219,13 @@ def _pin_dropped(flow: Flow, node: Node, made: Sequence[Axes], recorded: tuple[i
         for labels in flow.axes_of(name):
             if labels is None or any(labels is other for other in seen):
                 continue
-            if not any(np.isin(labels, other).any() for other in seen):
+            if not any(_shares(labels, other) for other in seen):
                 flow.pin(labels, node, "mixed-axis", "works across this axis, so all of it stays")
+
+
+def _shares(labels: Labels, other: Labels) -> bool:
+    """Whether a vector that a rule recorded comes from ``labels``: it holds one of its ends."""
+    return bool(((other == labels.flat[0]) | (other == labels.flat[-1])).any())
 
 
 def _pin_public(flow: Flow, name: str, code: str, reason: str) -> None:
