@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 
 import prunecvt
-from prunecvt.emit import report_json
+from prunecvt.report.files import report_json
 from prunecvt.report.findings import findings
 from prunecvt.report.wording import drift
 
@@ -289,3 +289,13 @@ def test_onnxruntime_reports_nothing_to_anyone(tmp_path: Path) -> None:
     environment["TMPDIR"] = str(tmp_path)
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     assert not list(tmp_path.iterdir())  # where its telemetry keeps a session file
+
+
+def test_inputs_that_are_no_tensors_are_refused() -> None:
+    model = two_convolutions("y = Identity(b)", "float[N, 4, 8, 8] y")
+    model.graph.node.insert(0, onnx.helper.make_node("SequenceAt", ["q", "i"], ["x"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.int64(0), "i"))
+    sequence = onnx.helper.make_tensor_sequence_value_info("q", 1, ["N", 3, 8, 8])
+    model.graph.input[0].CopyFrom(sequence)
+    with pytest.raises(prunecvt.UnsupportedError, match="E426"):
+        prunecvt.slim(model)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from prunecvt.emit import Paths, Progress, emit
-from prunecvt.errors import InputError, UsageError
+from prunecvt.emit import Progress, emit
+from prunecvt.errors import UsageError
 from prunecvt.loading.load import Loadable
+from prunecvt.loading.plan_file import read_plan
 from prunecvt.options import Options
+from prunecvt.paths import Paths
 from prunecvt.report.assemble import (
     Stopwatch,
     Written,
@@ -160,10 +162,15 @@ def slim(
     """
     watch = Stopwatch()
     chosen = Options.of(options)
-    paths = Paths.beside(Path(out), chosen) if out is not None else None
-    if paths is not None:
+    replayed = plan if plan is None or isinstance(plan, Plan) else read_plan(plan)
+    paths = None
+    if out is not None:
+        read = None if isinstance(plan, Plan) else plan
+        paths = Paths.beside(Path(out), chosen, replayed=Path(read) if read else None)
         paths.check(model, chosen)
-    slimmed = slim_in_memory(model, chosen, _plan(plan), progress)
+    elif chosen.report:
+        raise UsageError("E206", "a report is only written beside a model", help="give out=")
+    slimmed = slim_in_memory(model, chosen, replayed, progress)
     if paths is not None:
         report = emit(slimmed, chosen, paths, watch, progress)
     else:
@@ -189,18 +196,6 @@ def inspect(model: Loadable, **options: Any) -> Inspection:
         group_rows(groups, removal, scores),
         skipped_rows(groups),
     )
-
-
-def _plan(plan: Plan | str | Path | None) -> Plan | None:
-    if plan is None or isinstance(plan, Plan):
-        return plan
-    try:
-        text = Path(plan).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            "E301", "the plan cannot be read", where=f"{plan}: {error}", help="check the path"
-        ) from error
-    return Plan.from_json(text, str(plan))
 
 
 _LEFT_OUT = ("OpenVINO: nothing was written", "latency: nothing was written")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from prunecvt.errors import PrunecvtError, VerifyError
+from prunecvt.errors import PrunecvtError, UnsupportedError, VerifyError
 from prunecvt.loading.validate import validate
 from prunecvt.report.schema import Fidelity, OracleCheck
 from prunecvt.runtimes.openvino_ir import UNBOUNDED
@@ -60,8 +60,17 @@ def check_contract(source: Source, model: Model) -> Contract:
     """Checks the slimmed model's validity and its inputs and outputs.
 
     Raises:
+        UnsupportedError: E425, an output cannot be checked.
         VerifyError: E501, onnx's checker refuses it; E503, an input or output changed.
     """
+    for value in source.model.proto.graph.output:
+        if value.type.WhichOneof("value") != "tensor_type":
+            raise UnsupportedError(
+                "E425",
+                f"output '{value.name}' is not a tensor, so it cannot be checked",
+                where=source.model.source,
+                help="leave the checks out with --no-verify, or export without it",
+            )
     try:
         validate(model)
     except PrunecvtError as error:
@@ -91,14 +100,16 @@ def _port(value: onnx.ValueInfoProto) -> tuple[str, int, tuple[int | str, ...] |
     return value.name, value.type.tensor_type.elem_type, dimensions(value)
 
 
-def run_slimmed(model: Model, trials: Trials) -> Outcomes:
+def run_slimmed(source: Source, model: Model, trials: Trials) -> Outcomes:
     """Runs the slimmed model on every trial, as far as the outputs fit a fixed memory.
 
     Raises:
+        UnsupportedError: E410 or E411, onnxruntime does not run the original either.
         VerifyError: E502, onnxruntime will not load or run the slimmed model.
     """
     random: list[Feed] = []
     calibration: list[Feed] = []
+    feed = trials.random[0]
     try:
         opened = runtime.session(model)
         held = 0
@@ -110,6 +121,7 @@ def run_slimmed(model: Model, trials: Trials) -> Outcomes:
                 found.append(runtime.run_session(opened, feed, source=model.source))
                 held += sum(np.asarray(values).nbytes for values in found[-1].values())
     except PrunecvtError as error:
+        runtime.run(source.model, feed)  # where it fails too, the cut is not to blame
         raise VerifyError(
             "E502", "onnxruntime does not run the slimmed model", where=error.where, help=_HELP
         ) from error
@@ -160,10 +172,11 @@ def compare_original(source: Source, trials: Trials, outcomes: Outcomes) -> Fide
         before = runtime.run_session(opened, feed, list(after), source.model.source)
         pairs.append((before, after))
     gap = max((oracle.difference(a, b).relative for a, b in pairs), default=0.0)
-    first, second = _flat([a for a, _ in pairs]), _flat([b for _, b in pairs])
+    first, second = (_flat(runs) for runs in ([a for a, _ in pairs], [b for _, b in pairs]))
     return Fidelity(
         data="calibration" if trials.calibration else "random",
         samples=samples(feed for feed, _ in found),
+        finite=float(np.isfinite(first).mean()) if first.size else 1.0,
         cosine=_cosine(first, second),
         sqnr_db=_sqnr(first, second),
         max_rel=min(gap, UNBOUNDED),
@@ -176,18 +189,26 @@ def _flat(runs: list[Feed]) -> npt.NDArray[np.float64]:
         np.asarray(values, np.float64).ravel()
         for run in runs
         for values in run.values()
-        if isinstance(values, np.ndarray) and values.dtype.kind == "f"
+        if values.dtype.kind in "fiub"
     ]
-    return np.nan_to_num(np.concatenate(parts)) if parts else np.zeros(0)
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _numbers(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """NaN and infinity as 0: beside a number they count as all of it lost."""
+    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _cosine(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
+    """Cosine of the angle between two outputs; 0 where only one of them is all zero."""
+    first, second = _numbers(first), _numbers(second)
     norms = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return float(first @ second / norms) if norms else 1.0
+    return float(first @ second / norms) if norms else float(np.array_equal(first, second))
 
 
 def _sqnr(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float | None:
-    """Signal to noise in dB; None where there is no noise."""
+    """Signal to noise in dB; None where there is no noise or no signal."""
+    first, second = _numbers(first), _numbers(second)
     noise, signal = float(((first - second) ** 2).sum()), float((first**2).sum())
     return 10 * float(np.log10(signal / noise)) if noise > 0 and signal > 0 else None
 
@@ -199,5 +220,6 @@ def _agreement(pairs: list[tuple[Feed, Feed]]) -> float | None:
         first, second = next(iter(before.values())), next(iter(after.values()))
         if first.ndim != 2 or first.shape[1] < 2 or first.dtype.kind != "f":
             return None
-        same.append(first.argmax(1) == second.argmax(1))
+        numbers = ~(np.isnan(first).any(1) | np.isnan(second).any(1))
+        same.append(numbers & (first.argmax(1) == second.argmax(1)))
     return float(np.concatenate(same).mean()) if same else None

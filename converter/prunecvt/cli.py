@@ -1,60 +1,51 @@
-"""The command line: which commands there are, and how errors end."""
+"""The command line's entry: runs the commands, and says how errors end."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from typing import Annotated
-
-import typer
-
-from prunecvt.commands.judge import bench, convert, verify
-from prunecvt.commands.look import env, inspect
-from prunecvt.commands.slim import plan, slim
-
-app = typer.Typer(
-    name="prunecvt",
-    help="Takes a trained ONNX model and gives back a smaller, really faster one, with proof.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (slim, plan, inspect, verify, bench, convert, env):
-    app.command()(command)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from prunecvt.version import VERSION
-
-        typer.echo(f"prunecvt {VERSION}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Takes a trained ONNX model and gives back a smaller, really faster one, with proof."""
+import threading
+from types import FrameType
 
 
 def main() -> None:
     """Runs the command line; the exit code says how it ended (see docs/errors.md)."""
-    debug = "--debug" in sys.argv
+    interrupts = _note_interrupts()
     try:
+        from prunecvt.commands.app import app  # here, so that an interrupt finds the handler below
+
         app(standalone_mode=True)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(130)
+        _end_interrupted()
     except BrokenPipeError:  # whoever read stdout has gone: nothing more to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:  # the last line of defence: every end has a message and a code
-        if debug:
+        if interrupts:  # native modules that are interrupted while they load raise ImportError
+            _end_interrupted()
+        if "--debug" in sys.argv:
             raise
         sys.exit(_report(error))
+
+
+def _note_interrupts() -> list[int]:
+    """Returns a list that every SIGINT is added to; each still raises ``KeyboardInterrupt``."""
+    seen: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        signal.default_int_handler(number, frame)
+
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if usual and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, note)
+    return seen
+
+
+def _end_interrupted() -> None:
+    sys.stderr.write("interrupted\n")
+    sys.exit(130)
 
 
 def _report(error: Exception) -> int:

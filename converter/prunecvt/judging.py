@@ -8,28 +8,29 @@ from pathlib import Path
 from typing import Any
 
 from prunecvt.checks import (
-    Outcomes,
     Tolerance,
     check_contract,
     compare_masked,
     compare_original,
     run_slimmed,
 )
-from prunecvt.emit import OPENVINO_SLACK, Progress, latency_inputs
-from prunecvt.errors import UsageError, VerifyError
+from prunecvt.emit import OPENVINO_SLACK, Progress, judge_parity, latency_inputs
+from prunecvt.errors import InputError, UsageError
 from prunecvt.loading.load import load
+from prunecvt.loading.plan_file import read_plan
 from prunecvt.options import Options
-from prunecvt.report.schema import LatencyRow, ParityCheck, Verify
+from prunecvt.report.schema import LatencyRow, Verify
 from prunecvt.runtimes.latency import Contender, compare, race
 from prunecvt.runtimes.openvino_ir import Trial, parity, write_ir
 from prunecvt.runtimes.runners import Backend
-from prunecvt.trials import TrialRequest, Trials, make_trials
+from prunecvt.trials import TrialRequest, make_trials
 from prunecvt.writing.write import check_targets, from_file, write_set
 from prunecvt_passes.cost import cost
 from prunecvt_passes.graph import index
 from prunecvt_passes.groups import solve
+from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Source, normalise
-from prunecvt_passes.plan import Plan, replay
+from prunecvt_passes.plan import replay
 from prunecvt_passes.recipes import label
 from prunecvt_passes.shapes import infer
 
@@ -55,21 +56,25 @@ def verify_files(
         VerifyError: E501 to E505, a check failed.
     """
     chosen = Options.of(options)
-    source = Source(load(original), dict(chosen.input_shape))
-    model = load(slimmed)
+    source = Source(_load(original, chosen), dict(chosen.input_shape))
+    model = _load(slimmed, chosen)
     dense = normalise(source)
     trials = make_trials(dense, TrialRequest(chosen.seed, chosen.calib))
     contract = check_contract(source, model)
-    outcomes = run_slimmed(model, trials)
-    skipped, oracle = [], None
+    outcomes = run_slimmed(source, model, trials)
+    skipped, oracle, openvino = [], None, None
     if plan is None:
         skipped.append("oracle: no plan was given")
     else:
         groups = solve(label(dense))
-        removal = replay(groups, Plan.from_json(plan.read_text("utf-8"), str(plan)))
+        removal = replay(groups, read_plan(plan))
         tolerance = Tolerance(chosen.rtol, chosen.atol)
         oracle = compare_masked(groups, removal, trials, outcomes, tolerance)
-    if not chosen.ir:
+    if chosen.ir:
+        trial = Trial(trials.random[0], outcomes.random[0], OPENVINO_SLACK * chosen.rtol)
+        found = parity(slimmed, trial, timeout=chosen.timeout)
+        openvino = judge_parity(found, trial, chosen, source.model, original)
+    else:
         skipped.append("OpenVINO: left out by --no-ir")
     return Verify(
         checker=contract.checker,
@@ -77,22 +82,13 @@ def verify_files(
         io_contract=contract.io_contract,
         masked_dense=oracle,
         fidelity=compare_original(source, trials, outcomes),
-        openvino=_parity(slimmed, trials, outcomes, chosen) if chosen.ir else None,
+        openvino=openvino,
         skipped=skipped,
     )
 
 
-def _parity(path: Path, trials: Trials, outcomes: Outcomes, options: Options) -> ParityCheck:
-    trial = Trial(trials.random[0], outcomes.random[0], OPENVINO_SLACK * options.rtol)
-    found = parity(path, trial, timeout=options.timeout)
-    if not found.passed:
-        raise VerifyError(
-            "E505",
-            f"OpenVINO's outputs differ by {found.max_rel:.2e}, more than {found.tolerance:.0e}",
-            where=str(path),
-            help="leave OpenVINO out with --no-ir, or allow more with --rtol",
-        )
-    return found
+def _load(path: Path, options: Options) -> Model:
+    return load(path, max_memory=options.max_memory, allow_nonfinite=options.allow_nonfinite)
 
 
 def bench_files(
@@ -104,6 +100,7 @@ def bench_files(
         The models' names, and per model after the first (or the only one) a row per runtime.
 
     Raises:
+        InputError: E301 to E309, a model cannot be read.
         UsageError: E222, an unknown runtime; E223, the first is not an ONNX file.
     """
     chosen = Options.of(options)
@@ -113,9 +110,14 @@ def bench_files(
         raise UsageError(
             "E223", "the first model has to be an ONNX file: its inputs are read from it"
         )
-    if any(path.suffix == ".xml" for path in models):
-        backend = "openvino"
-    model = load(models[0])
+    for path in models:
+        if path.suffix == ".xml":
+            backend = "openvino"
+            if not path.is_file():
+                raise InputError(
+                    "E301", "there is no such file", where=str(path), help="check the path"
+                )
+    model = _load(models[0], chosen)
     _, sizes = infer(model, chosen.input_shape)
     inputs = latency_inputs(model, sizes, chosen)
     macs = [_macs(path, chosen) for path in models]
@@ -141,7 +143,7 @@ def _macs(path: Path, options: Options) -> int:
     """Multiply-accumulates of an ONNX file, 0 for IR."""
     if path.suffix == ".xml":
         return 0
-    model = load(path)
+    model = _load(path, options)
     shapes, _ = infer(model, options.input_shape)
     return cost(index(model, shapes)).macs
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -42,6 +44,7 @@ class Options:
         allow_nonfinite: take NaN and infinity among the weights.
         max_memory: bytes that file and weights may take.
         timeout: seconds that OpenVINO's conversion may take.
+        report: more files to write the report to: .json, .html or .md.
         force: replace existing outputs.
     """
 
@@ -69,6 +72,7 @@ class Options:
     allow_nonfinite: bool = False
     max_memory: int | None = None
     timeout: float = 600.0
+    report: tuple[Path, ...] = ()
     force: bool = False
 
     @staticmethod
@@ -86,15 +90,19 @@ class Options:
                     f"no option is called '{name}'",
                     help=f"known are {', '.join(sorted(known))}",
                 )
-        options = Options(**values)
+        options = Options(**{name: _plain(name, value) for name, value in values.items()})
         _one_of("scope", options.scope, ("layer", "global"))
         _one_of("recover", options.recover, ("none",))
         if not isinstance(options.round_to, int):
             _one_of("round_to", options.round_to, ("auto",))
         if options.threads < 1 or options.min_channels < 1:
             raise UsageError("E201", "threads and min_channels are 1 or more")
-        if not options.rtol > 0 or options.atol < 0 or not options.timeout > 0:
-            raise UsageError("E201", "rtol and timeout are above 0, and atol is 0 or above")
+        if options.seed < 0:
+            raise UsageError("E201", "seed is 0 or more")
+        if not (0 < options.rtol < math.inf and 0 < options.timeout < math.inf):
+            raise UsageError("E201", "rtol and timeout are numbers above 0")
+        if not 0 <= options.atol < math.inf:
+            raise UsageError("E201", "atol is a number from 0 on")
         return options
 
     @property
@@ -118,11 +126,22 @@ class Options:
             if isinstance(value, Path):
                 value = value.name
             elif isinstance(value, tuple):
-                value = list(value)
+                value = [each.name if isinstance(each, Path) else each for each in value]
             elif isinstance(value, Mapping):
                 value = {name: list(sizes) for name, sizes in value.items()}
             found[each.name] = value
         return found
+
+
+def _plain(name: str, value: Any) -> Any:
+    """An option as ``Options`` holds it; a single text where several may be given is one of them.
+
+    Without this, ``keep="conv*"`` would be five patterns, one of them ``*``.
+    """
+    if name in ("keep", "only", "passes", "report"):
+        several = (value,) if isinstance(value, (str, os.PathLike)) else tuple(value or ())
+        return tuple(map(Path, several)) if name == "report" else several
+    return Path(value) if name == "calib" and value is not None else value
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import onnx
 
 from prunecvt.errors import UsageError
+from prunecvt.loading.refusal import one_line
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.samples import dimensions, graph_inputs, random_inputs
@@ -44,9 +44,9 @@ class Trials:
 
 
 def samples(feeds: Iterable[Feed]) -> int:
-    """Samples in some runs: the first dimensions of their first inputs, added up."""
-    firsts = [next(iter(feed.values())) for feed in feeds if feed]
-    return sum(len(values) if np.ndim(values) else 1 for values in firsts)
+    """Samples in some runs: the first dimensions of their first inputs that have any, added up."""
+    sizes = ([len(values) for values in feed.values() if np.ndim(values)] for feed in feeds)
+    return sum(found[0] if found else 1 for found in sizes)
 
 
 def make_trials(dense: Dense, request: TrialRequest) -> Trials:
@@ -91,18 +91,39 @@ def calibration_feeds(model: Model, path: Path, count: int) -> tuple[Feed, ...]:
             where=f"{path}: it holds {', '.join(sorted(arrays)) or 'nothing'}",
             help="store one array per input under its name, the first axis the sample",
         )
-    taken = {value.name: _fitted(value, arrays[value.name], path)[:count] for value in inputs}
-    batch = _batch(inputs)
-    total = min(len(array) for array in taken.values())
-    starts = range(0, total - batch + 1, batch) if total >= batch else range(0)
-    feeds = tuple({n: a[s : s + batch] for n, a in taken.items()} for s in starts)
-    if not feeds and total and not isinstance((dimensions(inputs[0]) or ("",))[0], int):
-        feeds = ({n: a[:total] for n, a in taken.items()},)
+    taken = {value.name: _fitted(value, arrays[value.name], path) for value in inputs}
+    feeds = _batched(taken, _steps(inputs), count)
     if not feeds:
+        total = min(len(array) for array in taken.values() if array.ndim)
         raise UsageError(
-            "E232", f"the calibration data has {total} samples, too few", where=str(path)
+            "E232",
+            f"the calibration data has {total} samples, too few",
+            where=str(path),
+            help="give as many as the model's fixed batch, or more",
         )
     return feeds
+
+
+def _batched(taken: dict[str, Array], steps: dict[str, int | None], count: int) -> tuple[Feed, ...]:
+    """Cuts arrays into runs of up to ``count`` samples; an array without axes goes to every run.
+
+    Args:
+        taken: input -> samples.
+        steps: input -> samples that one run takes, None where it takes any number.
+        count: samples of each input.
+    """
+    scalars = {name: array for name, array in taken.items() if not array.ndim}
+    rows = {name: array[:count] for name, array in taken.items() if array.ndim}
+    if not rows:
+        return (scalars,)
+    fixed = [step for step in steps.values() if step]
+    any_number = fixed[0] if fixed else min(_CALIBRATION_BATCH, *map(len, rows.values()))
+    each = {name: steps[name] or any_number for name in rows}
+    runs = min(len(array) // each[name] if each[name] else 0 for name, array in rows.items())
+    return tuple(
+        {**scalars, **{n: a[k * each[n] : (k + 1) * each[n]] for n, a in rows.items()}}
+        for k in range(runs)
+    )
 
 
 def _arrays(path: Path) -> dict[str, Array]:
@@ -112,19 +133,19 @@ def _arrays(path: Path) -> dict[str, Array]:
             return {path.stem: loaded}
         with loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged archives fail in many ways: zlib, zipfile, numpy, memory
         raise UsageError(
             "E230",
             "the calibration data cannot be read",
-            where=f"{path}: {str(error).splitlines()[0][:200]}",
+            where=f"{path}: {one_line(str(error))[:200]}",
             help="give a .npz or .npy file of preprocessed inputs",
         ) from error
 
 
-def _batch(inputs: list[onnx.ValueInfoProto]) -> int:
-    fixed = [(dimensions(value) or ("",))[0] for value in inputs]
-    numbers = [size for size in fixed if isinstance(size, int)]
-    return numbers[0] if numbers else _CALIBRATION_BATCH
+def _steps(inputs: list[onnx.ValueInfoProto]) -> dict[str, int | None]:
+    """Input -> samples that one run takes; None where the model leaves that open."""
+    firsts = {value.name: (dimensions(value) or ("",))[0] for value in inputs}
+    return {name: size if isinstance(size, int) else None for name, size in firsts.items()}
 
 
 def _fitted(value: onnx.ValueInfoProto, array: Array, path: Path) -> Array:

@@ -65,6 +65,7 @@ class Flow:
     remaps: list[Remap] = field(default_factory=list)
     per_group: list[Labels] = field(default_factory=list)
     sizes: dict[str, list[Axis]] = field(default_factory=dict)
+    stamps: Labels = field(default_factory=lambda: np.full(1024, -1))
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Dimensions of ``name``; the walk only runs rules where they are known."""
@@ -215,17 +216,18 @@ def _pin_dropped(flow: Flow, node: Node, made: Sequence[Axes], recorded: tuple[i
     seen += [read.labels for read in flow.reads[reads:]]
     seen += [count.labels for count in flow.counts[counts:]]
     seen += [remap.labels for remap in flow.remaps[remaps:]]
-    for name in filter(None, node.inputs):
-        for labels in flow.axes_of(name):
-            if labels is None or any(labels is other for other in seen):
-                continue
-            if not any(_shares(labels, other) for other in seen):
-                flow.pin(labels, node, "mixed-axis", "works across this axis, so all of it stays")
-
-
-def _shares(labels: Labels, other: Labels) -> bool:
-    """Whether a vector that a rule recorded comes from ``labels``: it holds one of its ends."""
-    return bool(((other == labels.flat[0]) | (other == labels.flat[-1])).any())
+    known = {id(labels) for labels in seen}
+    given = [axis for name in filter(None, node.inputs) for axis in flow.axes_of(name)]
+    dropped = [axis for axis in given if axis is not None and id(axis) not in known]
+    if not dropped:
+        return
+    if flow.stamps.size < flow.total:
+        flow.stamps = np.full(2 * flow.total, -1)
+    for labels in seen:
+        flow.stamps[labels] = node.index
+    for labels in dropped:
+        if not (flow.stamps[labels] == node.index).any():
+            flow.pin(labels, node, "mixed-axis", "works across this axis, so all of it stays")
 
 
 def _pin_public(flow: Flow, name: str, code: str, reason: str) -> None:

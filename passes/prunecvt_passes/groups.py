@@ -191,7 +191,10 @@ def _fixed(channels: Channels, class_of: Ints, pin_of: Ints) -> tuple[Fixed, ...
             code, reason = ("single", "has one channel") if producer.width <= 1 else _OUT_FIXED
             found.append(Fixed(producer, producer.width, code, reason))
             continue
-        pins, counts = np.unique(pin_of[class_of[producer.labels]], return_counts=True)
+        by = pin_of[class_of[producer.labels]]
+        if by.min() >= len(channels.pins):
+            continue
+        pins, counts = np.unique(by, return_counts=True)
         for number, count in zip(pins, counts, strict=True):
             if number < len(channels.pins):
                 pin = channels.pins[number]

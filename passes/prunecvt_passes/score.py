@@ -17,6 +17,7 @@ from prunecvt_passes.flow import Use
 from prunecvt_passes.graph import Graph, Node
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Array
+from prunecvt_passes.share import shares
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,7 +49,7 @@ def score(groups: Groups, criterion: Criterion) -> Scores:
     Raises:
         UsageError: E210, no such criterion; E211, the model lacks what the criterion needs.
     """
-    name = "l2" if criterion.name == "auto" else criterion.name
+    name = AUTO if criterion.name == "auto" else criterion.name
     if name not in CRITERIA:
         known = ", ".join(["auto", *sorted(CRITERIA)])
         raise UsageError("E210", f"no criterion is called '{name}'", help=f"known are {known}")
@@ -163,15 +164,30 @@ def product(groups: Groups, seed: int) -> Floats:
     return l2(groups, seed) * _weight_norm(groups, 2, "weight_in")
 
 
+def share(groups: Groups, seed: int) -> Floats:
+    """Share of what the readers sum up that comes from the channel; see ``share.py``."""
+    norms = {}
+    for use in groups.channels.uses:
+        if use.role == "weight_in":
+            found = channel_norms(groups, use, 2)
+            if found is not None:
+                norms[use.node.index] = found
+    return shares(groups, norms, l2(groups, seed) ** 2)
+
+
 def random(groups: Groups, seed: int) -> Floats:
     """Uniform noise: the baseline that a criterion has to beat."""
     return np.random.default_rng(seed).random(groups.total)
 
 
+# Measured best of these without data, BatchNormalization kept or folded, in both scopes: see
+# benchmarks/README.md. It needs nothing that a model could lack.
+AUTO = "share"
 CRITERIA: dict[str, Callable[[Groups, int], Floats]] = {
     "bn": bn,
     "l1": l1,
     "l2": l2,
     "product": product,
     "random": random,
+    "share": share,
 }

@@ -23,7 +23,8 @@ Ratio = Annotated[
 Criterion = Annotated[
     str,
     typer.Option(
-        help="How channels are scored: auto, bn, l1, l2, product, random.", rich_help_panel=_CUT
+        help="How channels are scored: auto, bn, l1, l2, product, random, share.",
+        rich_help_panel=_CUT,
     ),
 ]
 Scope = Annotated[

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from prunecvt.commands import flags
 from prunecvt.commands.slim import options_of
-from prunecvt.commands.terminal import Terminal
+from prunecvt.commands.terminal import Terminal, write
 
 _Models = Annotated[
     list[Path], typer.Argument(help="ONNX models (or IR .xml after the first).", show_default=False)
@@ -29,6 +28,8 @@ def verify(
     rtol: flags.Rtol = 1e-4,
     atol: flags.Atol = 0.0,
     ir: flags.Ir = True,
+    allow_nonfinite: flags.Nonfinite = False,
+    max_memory: flags.MaxMemory = None,
     timeout: flags.Timeout = 600.0,
     seed: flags.Seed = 0,
     quiet: flags.Quiet = False,
@@ -47,7 +48,7 @@ def verify(
         model, slimmed, plan or (beside if beside.exists() else None), options_of(given)
     )
     if json:
-        sys.stdout.write(found.model_dump_json(indent=1) + "\n")
+        write(found.model_dump_json(indent=1) + "\n")
         return
     for check in checks(found):
         terminal.show(f"{check.name}: {check.outcome}  {check.detail}".rstrip())
@@ -62,6 +63,8 @@ def bench(
     threads: flags.Threads = 1,
     json: flags.Json = False,
     input_shape: flags.InputShapes = None,
+    allow_nonfinite: flags.Nonfinite = False,
+    max_memory: flags.MaxMemory = None,
     seed: flags.Seed = 0,
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = 0,
@@ -81,7 +84,7 @@ def bench(
             {"name": name, "latency": [row.model_dump(mode="json") for row in found]}
             for name, found in zip(names[1:] or names, rows, strict=True)
         ]
-        sys.stdout.write(json_module.dumps(document, indent=1, sort_keys=True) + "\n")
+        write(json_module.dumps(document, indent=1, sort_keys=True) + "\n")
         return
     terminal.show(bench_table(names, rows))
 

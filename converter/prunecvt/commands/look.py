@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json as json_module
-import sys
 from dataclasses import asdict
 
 from prunecvt.commands import flags
 from prunecvt.commands.slim import options_of
-from prunecvt.commands.terminal import Terminal
+from prunecvt.commands.terminal import Terminal, write
 
 
 def inspect(
@@ -43,7 +42,7 @@ def inspect(
             "groups": [row.model_dump() for row in found.groups],
             "skipped": [row.model_dump() for row in found.skipped],
         }
-        sys.stdout.write(json_module.dumps(document, indent=1, sort_keys=True) + "\n")
+        write(json_module.dumps(document, indent=1, sort_keys=True) + "\n")
         return
     cost = f"{count(found.cost.params)} parameters, {count(found.cost.macs)} MACs"
     terminal.show(f"{model.name}: opset {found.opset}, {cost}; scores by {found.criterion}")
@@ -54,6 +53,4 @@ def env() -> None:
     """Print versions, CPU and instruction sets as JSON."""
     from prunecvt.runtimes.environment import describe
 
-    sys.stdout.write(
-        json_module.dumps(describe().model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
-    )
+    write(json_module.dumps(describe().model_dump(mode="json"), indent=1, sort_keys=True) + "\n")

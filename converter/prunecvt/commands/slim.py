@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from prunecvt.commands import flags
-from prunecvt.commands.terminal import Terminal
+from prunecvt.commands.terminal import Terminal, write
 
 
 def slim(
@@ -50,20 +49,18 @@ def slim(
     """Remove whole channels from a trained ONNX model, check the result, write and time it."""
     given = locals()
     terminal = Terminal.of(quiet or json, verbose, no_color)
+    out = output or model.with_name(f"{model.stem}_slim.onnx")
     if dry_run:
-        _plan(terminal, given)
+        _plan(terminal, {**given, "output": _plan_beside(out, plan)})
         return
     from prunecvt.api import slim as slim_model
-    from prunecvt.emit import report_json
+    from prunecvt.report.files import report_json
     from prunecvt.report.tables import summary_table
 
-    out = output or model.with_name(f"{model.stem}_slim.onnx")
-    extra = _report_files(report or [], force)
     with terminal.progress() as progress:
         result = slim_model(model, out, plan=plan, progress=progress, **options_of(given))
-    _write_reports(extra, result.report, force)
     if json:
-        sys.stdout.write(report_json(result.report))
+        write(report_json(result.report))
         return
     terminal.show(summary_table(result.report))
     for path in result.paths.all if result.paths else []:
@@ -101,7 +98,7 @@ _DECIDES = (
     *("ratio", "criterion", "scope", "round_to", "min_channels", "max_ratio", "keep", "only"),
     *("recover", "passes", "fold_bn", "ir", "fp16", "bench", "force"),
     *("calib", "verify", "rtol", "atol", "allow_nonfinite"),
-    *("threads", "seed", "timeout"),
+    *("report", "threads", "seed", "timeout"),
 )
 
 
@@ -110,7 +107,7 @@ def options_of(given: dict[str, Any]) -> dict[str, Any]:
     from prunecvt.options import parse_input_shapes
 
     found = {_RENAMED.get(name, name): given[name] for name in _DECIDES if name in given}
-    for name in ("keep", "only", "passes"):
+    for name in ("keep", "only", "passes", "report"):
         if name in found:
             found[name] = tuple(found[name] or ())
     if "round_to" in found:
@@ -170,32 +167,23 @@ def _plan(terminal: Terminal, given: dict[str, Any]) -> None:
     text = planned.plan.to_json()
     write_set([from_bytes(out, text.encode())], inputs=[model], force=given["force"])
     if given["json"]:
-        sys.stdout.write(text)
+        write(text)
         return
     terminal.show(groups_table(planned.groups, planned.skipped))
     terminal.show(f"wrote {out}")
 
 
-def _report_files(paths: list[Path], force: bool) -> list[Path]:
+def _plan_beside(out: Path, replayed: Path | None) -> Path:
+    """Where a dry run writes its plan: named after the model that it does not write."""
     from prunecvt.errors import UsageError
-    from prunecvt.writing.write import check_targets
+    from prunecvt.options import Options
+    from prunecvt.paths import Paths
 
-    for path in paths:
-        if path.suffix not in (".json", ".html", ".md"):
-            raise UsageError(
-                "E206", f"--report {path} has no known ending", help="use .json, .html or .md"
-            )
-    check_targets(paths, force=force)
-    return paths
-
-
-def _write_reports(paths: list[Path], report: Any, force: bool) -> None:
-    from prunecvt.emit import report_json
-    from prunecvt.report.html import render_html
-    from prunecvt.report.markdown import render_markdown
-    from prunecvt.writing.write import from_bytes, write_set
-
-    render = {".json": report_json, ".html": render_html, ".md": render_markdown}
-    parts = [from_bytes(path, render[path.suffix](report).encode()) for path in paths]
-    if parts:
-        write_set(parts, force=force)
+    if replayed is not None:
+        raise UsageError(
+            "E207",
+            "--dry-run makes a plan, and --plan gives one",
+            help="leave one of them out",
+        )
+    Paths.beside(out, Options())  # refuses an output of another ending
+    return out.with_suffix(".plan.json")

@@ -38,15 +38,23 @@ class Terminal:
         return Console(stderr=stderr, no_color=not self.color or None, highlight=False)
 
     def show(self, renderable: object) -> None:
-        """Prints a table or a line on stdout."""
-        if not self.quiet:
-            self.console().print(renderable)
+        """Prints a table, or a line exactly as it is, on stdout."""
+        if self.quiet:
+            return
+        if isinstance(renderable, str):  # no markup, no folding: scripts read paths from it
+            write(f"{renderable}\n")
+            return
+        console = self.console()
+        with console.capture() as captured:
+            console.print(renderable)
+        write(captured.get())
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Progress | None]:
         """Gives out a progress callback that draws on stderr, on a terminal only."""
         console = self.console(stderr=True)
-        if self.quiet or not console.is_terminal or os.environ.get("CI"):
+        drawable = sys.stderr.isatty() and not console.is_dumb_terminal
+        if self.quiet or not drawable or os.environ.get("CI"):
             yield None
             return
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -67,3 +75,14 @@ class Terminal:
                 )
 
             yield advance
+
+
+def write(text: str) -> None:
+    """Writes on stdout; that whoever read it has gone is no error."""
+    stream = sys.stdout
+    encoding = stream.encoding or "utf-8"
+    try:
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -14,7 +14,7 @@ from prunecvt.loading.structure import check_names, sort_nodes
 from prunecvt.loading.validate import validate
 from prunecvt.loading.versions import check_versions, newest_ir
 from prunecvt.loading.weights import check_budget, memory_limit, split
-from prunecvt_passes.errors import ResourceError
+from prunecvt_passes.errors import ResourceError, UnsupportedError
 from prunecvt_passes.model import Model
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def load(model: Loadable, *, max_memory: int | None = None, allow_nonfinite: boo
 
     Raises:
         InputError: E301 to E309, unreadable or invalid.
-        UnsupportedError: E420 to E424, valid but nothing prunecvt works on.
+        UnsupportedError: E420 to E424 or E426, valid but nothing prunecvt works on.
         ResourceError: E801, larger than ``max_memory``.
         TypeError: ``model`` is none of the above.
     """
@@ -59,9 +59,26 @@ def load(model: Loadable, *, max_memory: int | None = None, allow_nonfinite: boo
         raise invalid(
             "E302", "a text in the model is not UTF-8", place(source, str(error))
         ) from error
+    _check_inputs(loaded)
     if not allow_nonfinite:
         check_finite(loaded)
     return loaded
+
+
+def _check_inputs(model: Model) -> None:
+    """Checks that every input is a tensor: no other is fed.
+
+    Raises:
+        UnsupportedError: E426, one is a sequence, a map, sparse or optional.
+    """
+    for value in model.proto.graph.input:
+        if value.type.WhichOneof("value") not in ("tensor_type", None):
+            raise UnsupportedError(
+                "E426",
+                f"input '{value.name}' is not a tensor",
+                where=place(model.source),
+                help="export the model with tensors as inputs",
+            )
 
 
 def _split(proto: onnx.ModelProto, source: str, folder: str | None, limit: int) -> Model:

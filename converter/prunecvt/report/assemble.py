@@ -38,6 +38,7 @@ from prunecvt_passes.choose import Removal
 from prunecvt_passes.graph import opset_of
 from prunecvt_passes.groups import Group, Groups
 from prunecvt_passes.model import Model
+from prunecvt_passes.plan import Plan
 from prunecvt_passes.samples import dimensions, graph_inputs
 from prunecvt_passes.score import Scores
 
@@ -131,21 +132,32 @@ def _body_rows(groups: Groups, body: onnx.GraphProto, reason: str) -> list[Skipp
 
 def totals(slimmed: Slimmed, written: int) -> Totals:
     """What the model costs before and after; ``written`` is the size of the new file."""
-    before = (
-        slimmed.path.stat().st_size
-        if slimmed.path is not None
-        else slimmed.source.nbytes + slimmed.source.proto.ByteSize()
-    )
-    if slimmed.path is not None and before < slimmed.source.nbytes:  # weights lie beside the file
-        before += slimmed.source.nbytes
     groups, removal = slimmed.groups, slimmed.removal
     channels = sum(group.size for group in groups.groups)
     return Totals(
         params=Change(before=slimmed.before.params, after=slimmed.after.params),
         macs=Change(before=slimmed.before.macs, after=slimmed.after.macs),
-        bytes=Change(before=before, after=written),
+        bytes=Change(before=model_bytes(slimmed.source, slimmed.path), after=written),
         channels=Change(before=channels, after=channels - int(removal.removed.sum())),
     )
+
+
+def model_bytes(model: Model, path: Path | None) -> int:
+    """Bytes of a model's file and of the files of its weights; of its parts where it has none."""
+    whole: int = model.nbytes + model.proto.ByteSize()
+    if path is None:
+        return whole
+    size = int(path.stat().st_size)
+    if size >= whole:
+        return size
+    named = onnx.load(path, load_external_data=False)  # the model as loaded has forgotten them
+    files = {
+        path.parent / str(entry.value)
+        for tensor in named.graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return size + sum(file.stat().st_size for file in files)
 
 
 def verify_row(slimmed: Slimmed, parity: ParityCheck | None, skipped: list[str]) -> Verify | None:
@@ -251,6 +263,12 @@ def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = No
     found = []
     if slimmed.oracle is None:
         found.append("the checks were left out by --no-verify")
+    plan = slimmed.facts.values.get(Plan)
+    if plan is not None and plan.model_sha256 != slimmed.sha256:
+        found.append(
+            "the plan was made for another file (its model_sha256 differs): it fits this model, "
+            "but other channels may be the weakest"
+        )
     if (
         slimmed.groups.channels.graph.producer
         and options.round_to != "auto"

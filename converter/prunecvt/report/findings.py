@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prunecvt.report.schema import LatencyRow, Report
-from prunecvt.report.wording import cut_groups, plural, recovered, runtime
+from prunecvt.report.wording import cut_groups, percent, plural, recovered, runtime
 
 
 def findings(report: Report) -> list[str]:
@@ -79,6 +79,11 @@ def _of_drift(report: Report) -> list[str]:
             "Expect lower accuracy than recovery on calibration data gives."
         )
     fidelity = report.verify.fidelity if report.verify is not None else None
+    if fidelity is not None and fidelity.finite < 1:
+        notes.append(
+            f"Only {percent(fidelity.finite)} of the original's output values are finite numbers: "
+            "the checks tell nothing of the others. Check on real data with --calib."
+        )
     if fidelity is None:
         if cut_groups(report):
             notes.append("Drift from the original was not measured.")

@@ -159,10 +159,15 @@ class OracleCheck(Record):
 
 
 class Fidelity(Record):
-    """Slimmed model against the original as it was: what the cut costs."""
+    """Slimmed model against the original as it was: what the cut costs.
+
+    ``finite`` is the share of the original's output values that are finite numbers; the others tell
+    nothing, and where only the slimmed model's is one, it counts as a value lost.
+    """
 
     data: Literal["random", "calibration"]
     samples: int
+    finite: float = 1.0
     cosine: float
     sqnr_db: float | None
     max_rel: float

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ def significant(value: float, digits: int = 3) -> str:
     """Writes a number with ``digits`` significant digits and never with an exponent above 1e-4."""
     if not math.isfinite(value):
         return UNKNOWN
+    if abs(value) == sys.float_info.max:  # what the report says for infinity
+        return "unbounded"
     if value == 0:
         return "0"
     if abs(value) < 1e-4:

@@ -25,6 +25,7 @@ from prunecvt.errors import OutputError, PrunecvtError, ResourceError, VerifyErr
 from prunecvt.loading.refusal import one_line, place
 from prunecvt.report.schema import ParityCheck
 from prunecvt.writing.write import reported
+from prunecvt_passes import oracle
 
 Array = npt.NDArray[Any]
 log = logging.getLogger("prunecvt")
@@ -121,13 +122,18 @@ def _child(
         }
         (folder / "job.json").write_text(json.dumps(job), "utf-8")
         if trial:
-            arrays = {f"in_{i}": values for i, values in enumerate(trial.inputs.values())}
+            arrays = {f"in_{i}": _savable(v) for i, v in enumerate(trial.inputs.values())}
             np.savez(folder / "inputs.npz", **arrays)  # type: ignore[arg-type]
         _run(folder, model, timeout)
         if not trial or not trial.expected:
             return {}
         with np.load(folder / "outputs.npz", allow_pickle=False) as found:
             return {output: found[f"out_{i}"] for i, output in enumerate(trial.expected)}
+
+
+def _savable(values: Array) -> Array:
+    """Texts as numpy saves them without pickle; anything else as it is."""
+    return values.astype(str) if values.dtype == object else values
 
 
 def _run(folder: Path, model: Path, timeout: float) -> None:
@@ -141,7 +147,7 @@ def _run(folder: Path, model: Path, timeout: float) -> None:
         raise ResourceError(
             "E810",
             f"OpenVINO took longer than {timeout:g} s",
-            where=place(str(model), f"while {_stage(folder)}"),
+            where=place(model.name, f"while {_stage(folder)}"),
             help="raise --timeout, or leave the IR out with --no-ir",
         ) from error
     failure = folder / "failure"
@@ -161,7 +167,7 @@ def _out_of_memory(stage: str, model: Path) -> ResourceError:
     return ResourceError(
         "E811",
         "OpenVINO ran out of memory, or was killed for it",
-        where=place(str(model), f"while {stage}"),
+        where=place(model.name, f"while {stage}"),
         help="free memory, or leave the IR out with --no-ir",
     )
 
@@ -180,7 +186,7 @@ def _exit(code: int) -> str:
 
 def _failed(stage: str, reason: str, model: Path) -> PrunecvtError:
     """Returns the error of a failed ``stage``: of output as far as the IR is written."""
-    where = place(str(model), f"while {stage}", " ".join(reason.split()))
+    where = place(model.name, f"while {stage}", " ".join(reason.split()))
     if reason.startswith("MemoryError"):
         return _out_of_memory(stage, model)
     if stage in ("compiling the model", "running the model", "handing back the outputs"):
@@ -200,7 +206,6 @@ def _failed(stage: str, reason: str, model: Path) -> PrunecvtError:
 
 def _compare(trial: Trial, outputs: Mapping[str, Array], model: Path) -> ParityCheck:
     """Returns the largest differences over all outputs, absolute and relative to its magnitude."""
-    worst_abs = worst_rel = 0.0
     for name, expected in trial.expected.items():
         found = outputs[name]
         if found.shape != expected.shape:
@@ -209,25 +214,10 @@ def _compare(trial: Trial, outputs: Mapping[str, Array], model: Path) -> ParityC
                 f"output '{name}' is {list(found.shape)} in OpenVINO, {list(expected.shape)} here",
                 where=str(model),
             )
-        largest, magnitude = _difference(expected, found)
-        worst_abs = max(worst_abs, largest)
-        relative = UNBOUNDED if largest == UNBOUNDED else largest / max(magnitude, 1e-12)
-        worst_rel = max(worst_rel, relative)
+    gap = oracle.difference(trial.expected, outputs)
     return ParityCheck(
-        max_abs=worst_abs,
-        max_rel=worst_rel,
+        max_abs=min(gap.absolute, UNBOUNDED),
+        max_rel=min(gap.relative, UNBOUNDED),
         tolerance=trial.tolerance,
-        passed=worst_rel <= trial.tolerance,
+        passed=gap.relative <= trial.tolerance,
     )
-
-
-def _difference(expected: Array, found: Array) -> tuple[float, float]:
-    """Returns the largest difference and the largest finite magnitude of ``expected``."""
-    wanted, got = expected.astype(np.float64), found.astype(np.float64)
-    finite = np.isfinite(wanted)
-    if not np.array_equal(wanted[~finite], got[~finite], equal_nan=True):
-        return UNBOUNDED, 0.0
-    if not np.isfinite(got[finite]).all():
-        return UNBOUNDED, 0.0
-    gap = np.abs(wanted[finite] - got[finite])
-    return float(gap.max(initial=0.0)), float(np.abs(wanted[finite]).max(initial=0.0))

@@ -73,7 +73,6 @@ def _open_onnxruntime(path: Path, inputs: Mapping[str, Array], threads: int) -> 
 
 
 def _open_openvino(path: Path, inputs: Mapping[str, Array], threads: int) -> Runner:
-    openvino = import_openvino()
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
@@ -82,10 +81,11 @@ def _open_openvino(path: Path, inputs: Mapping[str, Array], threads: int) -> Run
         "ENABLE_CPU_PINNING": False,  # a thread tied to a core waits while others use that core
     }
     try:
+        openvino = import_openvino()
         request = openvino.Core().compile_model(str(path), "CPU", settings).create_infer_request()
         for name, values in inputs.items():
             request.set_tensor(name, openvino.Tensor(np.asarray(values, order="C")))
-    except Exception as error:  # OpenVINO raises plain RuntimeError
+    except Exception as error:  # OpenVINO raises plain RuntimeError; it may be missing
         raise _cannot_run("E430", "OpenVINO", path, error) from error
 
     def run() -> None:

@@ -35,7 +35,7 @@ def onnx_parts(model: Model, path: Path, *, limit: int = PROTOBUF_LIMIT) -> list
     """
     if _message_bytes(model) <= limit:
         return [Part(path, lambda file: file.write(serialize_onnx(model)))]
-    sidecar = path.with_name(path.name + ".data")
+    sidecar = weights_file(path)
     proto, layout = _outsourced(model, sidecar.name)
 
     def write_weights(file: BinaryIO) -> None:
@@ -45,6 +45,11 @@ def onnx_parts(model: Model, path: Path, *, limit: int = PROTOBUF_LIMIT) -> list
 
     message = bytes(proto.SerializeToString(deterministic=True))
     return [Part(sidecar, write_weights), Part(path, lambda file: file.write(message))]
+
+
+def weights_file(path: Path) -> Path:
+    """Where the weights of the model at ``path`` lie, if they do not fit into it."""
+    return path.with_name(f"{path.name}.data")
 
 
 def _message_bytes(model: Model) -> int:

@@ -98,8 +98,8 @@ def check_targets(
     """Refuses targets that must not be written; worth calling before a long run.
 
     Raises:
-        OutputError: E701, a target exists; E702, a target is an input, or named twice; E705, a
-            target is not a regular file.
+        OutputError: E701, a target exists; E702, a target is an input, or named twice; E704, its
+            folder may not be written to; E705, it is not a regular file.
     """
     seen: set[Path] = set()
     for target in targets:
@@ -109,6 +109,7 @@ def check_targets(
         with reported(target):
             mode = _mode(target)
         if mode is None:
+            _check_folder(target)
             continue
         if not force and any(source.exists() and source.samefile(target) for source in inputs):
             raise OutputError(
@@ -150,6 +151,14 @@ def reported(path: Path) -> Iterator[None]:
             code, help = "E706", "check the disk and the path"
         message = f"the output could not be written: {reason}"
         raise OutputError(code, message, where=str(path), help=help) from error
+
+
+def _check_folder(target: Path) -> None:
+    """Refuses a target in a folder that may not be written to; a missing one will be made."""
+    folder = next((each for each in target.absolute().parents if each.exists()), None)
+    if folder is not None and not os.access(folder, os.W_OK | os.X_OK):
+        with reported(target):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _exists(target: Path) -> OutputError:

@@ -1,0 +1,38 @@
+"""Which commands there are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from prunecvt.commands.judge import bench, convert, verify
+from prunecvt.commands.look import env, inspect
+from prunecvt.commands.slim import plan, slim
+
+app = typer.Typer(
+    name="prunecvt",
+    help="Takes a trained ONNX model and gives back a smaller, really faster one, with proof.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (slim, plan, inspect, verify, bench, convert, env):
+    app.command()(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from prunecvt.version import VERSION
+
+        typer.echo(f"prunecvt {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Takes a trained ONNX model and gives back a smaller, really faster one, with proof."""

@@ -1,0 +1,32 @@
+"""Reading a plan.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prunecvt.errors import InputError, UsageError
+from prunecvt_passes.plan import Plan
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Reads a plan.
+
+    Raises:
+        InputError: E301, the file cannot be read.
+        UsageError: E214, it is no plan.
+    """
+    try:
+        text = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            "E301", "the plan cannot be read", where=f"{path}: {error}", help="check the path"
+        ) from error
+    try:
+        return Plan.from_json(text, str(path))
+    except (RecursionError, OverflowError) as error:
+        raise UsageError(
+            "E214",
+            "the plan cannot be read",
+            where=f"{path}: {error}",
+            help="a plan is what 'prunecvt plan' writes",
+        ) from error
