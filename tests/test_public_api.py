@@ -130,6 +130,16 @@ def test_calibration_data_that_does_not_fit(tmp_path: Path) -> None:
         prunecvt.slim(RESNET, calib=path)
 
 
+def test_passes_say_whether_they_changed_the_model() -> None:
+    for ratio, cut in ((0.4, True), (0.0, False)):
+        changed = {
+            row.name: row.changed for row in prunecvt.slim(RESNET, ratio=ratio).report.passes
+        }
+        assert changed["remove"] is cut
+        assert changed["fold_batch_norms"]
+        assert not changed["normalise"]
+
+
 def test_ratio_zero_changes_nothing_that_can_be_measured() -> None:
     result = prunecvt.slim(RESNET, ratio=0.0)
     assert result.report.status == "nothing-to-prune"

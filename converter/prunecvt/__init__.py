@@ -7,11 +7,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
-# onnxruntime reports its use to a web service from its import on, unless this is set before
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import prunecvt_passes  # noqa: F401  (keeps onnxruntime quiet, so before anything imports it)
 
 if TYPE_CHECKING:
     from prunecvt.api import Inspection, Planned, Result, apply, inspect, plan, slim

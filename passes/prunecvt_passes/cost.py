@@ -17,16 +17,28 @@ class Cost:
         params: elements of all floating-point and quantised weights.
         macs: multiply-accumulates of all Conv, ConvTranspose, Gemm and MatMul for one inference, at
             the sizes the shapes were found at and a batch of one where the batch is dynamic.
+        uncounted: such nodes that do not count: of unknown shape, or in bodies of If, Loop, Scan.
     """
 
     params: int
     macs: int
+    uncounted: int = 0
 
 
 def cost(graph: Graph, batch: int = 1) -> Cost:
     """Counts; ``batch`` is the batch that the graph's shapes hold for."""
     macs = sum(node_macs(graph, node) for node in graph.nodes)
-    return Cost(parameters(graph.model), macs // max(batch, 1))
+    return Cost(parameters(graph.model), macs // max(batch, 1), _uncounted(graph))
+
+
+def _uncounted(graph: Graph) -> int:
+    bodies = [body for node in graph.nodes for body in node.subgraphs]
+    inside = sum(node.op_type in _CONTRACTIONS for body in bodies for node in body.node)
+    return inside + sum(
+        node.op in _CONTRACTIONS
+        and any(graph.shape(name) is None for name in (*node.inputs[:2], node.outputs[0]))
+        for node in graph.nodes
+    )
 
 
 def parameters(model: Model) -> int:

@@ -80,7 +80,7 @@ class Plan:
         try:
             document = json.loads(text)
             return _parsed(document)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(
                 "E214",
                 "the plan cannot be read",
@@ -95,7 +95,7 @@ def _parsed(document: dict[str, Any]) -> Plan:
     return Plan(
         str(document["model_sha256"]),
         tuple(
-            PlannedChannels(str(c["tensor"]), int(c["width"]), tuple(int(k) for k in c["kept"]))
+            PlannedChannels(str(c["tensor"]), _index(c["width"]), tuple(map(_index, c["kept"])))
             for c in document["channels"]
         ),
         tuple(
@@ -109,6 +109,13 @@ def _parsed(document: dict[str, Any]) -> Plan:
             for g in document.get("groups", ())
         ),
     )
+
+
+def _index(value: object) -> int:
+    """A channel number: a plain integer of a size that channels can have."""
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise ValueError(f"{value!r} is no channel number")
+    return value
 
 
 def write_down(groups: Groups, removal: Removal, model_sha256: str) -> Plan:

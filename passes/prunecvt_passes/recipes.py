@@ -6,6 +6,7 @@ from prunecvt_passes.choose import choose
 from prunecvt_passes.flow import Channels, trace
 from prunecvt_passes.fold import fold_batch_norms
 from prunecvt_passes.groups import solve
+from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Dense, normalise
 from prunecvt_passes.pipeline import Pass
 from prunecvt_passes.plan import replay
@@ -19,10 +20,15 @@ def label(dense: Dense) -> Channels:
     return trace(dense.graph, RULES)
 
 
+def draft(dense: Dense) -> Model:
+    """The model that surgery starts from."""
+    return dense.graph.model
+
+
 ANALYSE: tuple[Pass, ...] = (normalise, label, solve)
 DECIDE: tuple[Pass, ...] = (score, choose)
 REPLAY: tuple[Pass, ...] = (replay,)
-CUT: tuple[Pass, ...] = (remove,)
+CUT: tuple[Pass, ...] = (draft, remove)
 FOLD: tuple[Pass, ...] = (fold_batch_norms,)
 
-__all__ = ["ANALYSE", "CUT", "DECIDE", "FOLD", "REPLAY", "label"]
+__all__ = ["ANALYSE", "CUT", "DECIDE", "FOLD", "REPLAY", "draft", "label"]

@@ -1,9 +1,9 @@
 """The criterion ``share``: of what a channel's readers sum up, how much comes from that channel.
 
 For a node that sums over channels c, the expected energy of its sum is about the sum over c of
-||W[:, c]||^2 * E[x_c^2] (channels taken as uncorrelated). A channel's score is its share of that,
-added up over all its readers. Without data, E[x_c^2] follows from BatchNormalization: what leaves it
-is taken as normal with mean beta and variance gamma^2, and what is read stands behind a Relu.
+||W[:, c]||^2 * E[x_c^2], channels taken as uncorrelated. A channel's score is its share of that,
+added up over all its readers. Without data, E[x_c^2] follows from BatchNormalization: what leaves
+it is taken as normal with mean beta and variance gamma^2, and what is read stands behind a Relu.
 
 The energy a reader loses is what ThiNet (Luo et al., 2017) measures on data; the normal
 approximation of activations from beta and gamma is used as in data-free distillation work.

@@ -18,7 +18,7 @@ from prunecvt_passes.model import Array, Model
 
 
 def remove(groups: Groups, removal: Removal) -> Model:
-    """Returns the model without the removed channels.
+    """Returns the model without the removed channels; the very same where none go.
 
     Args:
         groups: labels and classes of the model.
@@ -26,7 +26,7 @@ def remove(groups: Groups, removal: Removal) -> Model:
     """
     graph = groups.channels.graph
     if not removal.removed.any():
-        return graph.model.copy()
+        return graph.model
     kept = ~removal.removed[groups.class_of]
     model = graph.model.copy()
     model.set_weights(_sliced(groups, kept))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prunecvt.errors import InputError, UsageError
+from prunecvt.errors import InputError
 from prunecvt_passes.plan import Plan
 
 
@@ -21,12 +21,4 @@ def read_plan(path: str | Path) -> Plan:
         raise InputError(
             "E301", "the plan cannot be read", where=f"{path}: {error}", help="check the path"
         ) from error
-    try:
-        return Plan.from_json(text, str(path))
-    except (RecursionError, OverflowError) as error:
-        raise UsageError(
-            "E214",
-            "the plan cannot be read",
-            where=f"{path}: {error}",
-            help="a plan is what 'prunecvt plan' writes",
-        ) from error
+    return Plan.from_json(text, str(path))

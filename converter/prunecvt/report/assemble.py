@@ -269,11 +269,12 @@ def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = No
             "the plan was made for another file (its model_sha256 differs): it fits this model, "
             "but other channels may be the weakest"
         )
-    if (
-        slimmed.groups.channels.graph.producer
-        and options.round_to != "auto"
-        and options.round_to < 4
-    ):
+    if slimmed.before.uncounted:
+        found.append(
+            f"MACs leave out {slimmed.before.uncounted} convolutions or products: inside bodies "
+            "of If, Loop and Scan, or of unknown shape"
+        )
+    if options.round_to != "auto" and options.round_to < 4:
         found.append(
             f"widths are rounded to multiples of {options.round_to}: onnxruntime's blocked "
             "convolutions want multiples of 4 or 8, and may be slower without"

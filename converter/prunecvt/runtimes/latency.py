@@ -198,9 +198,13 @@ def race(
 def _affordable(
     contenders: Sequence[Contender], inputs: Mapping[str, Array], backend: Backend, threads: int
 ) -> Schedule:
-    """The usual schedule, cut to what slow models can afford; loads and runs the first model."""
-    run = open_runner(contenders[0].file_for(backend), inputs, backend=backend, threads=threads)
-    return Schedule().within(PATIENCE_S, min(_wall(run), _wall(run)), len(contenders))
+    """The usual schedule, cut to what slow models can afford; loads and runs each model."""
+    slowest = 0.0
+    for contender in contenders:
+        path = contender.file_for(backend)
+        run = open_runner(path, inputs, backend=backend, threads=threads)
+        slowest = max(slowest, min(_wall(run), _wall(run)))
+    return Schedule().within(PATIENCE_S, slowest, len(contenders))
 
 
 def compare(

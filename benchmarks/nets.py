@@ -1,0 +1,131 @@
+"""Graphs built in code, with random weights: sizes to measure by, no download, no torch.
+
+The layers are those of torchvision's densenet201 and resnet50; ``chain`` is Conv,
+BatchNormalization, Relu over and over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+OPSET = 17
+CHAIN_WIDTH = 16
+
+
+class Builder:
+    """Adds layers one by one; every method takes and returns names of tensors."""
+
+    def __init__(self, size: int) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+        self.random = np.random.default_rng(0)
+        self.size = size
+
+    def weight(self, shape: tuple[int, ...], scale: float, shift: float = 0.0) -> str:
+        name = f"w{len(self.weights)}"
+        values = self.random.standard_normal(shape, np.float32)
+        values = values * np.float32(scale) + np.float32(shift)
+        self.weights.append(numpy_helper.from_array(values, name))
+        return name
+
+    def node(self, op: str, inputs: list[str], **attributes: Any) -> str:
+        name = f"t{len(self.nodes)}"
+        made = helper.make_node(op, inputs, [name], f"{op.lower()}_{len(self.nodes)}", **attributes)
+        self.nodes.append(made)
+        return name
+
+    def conv(self, x: str, given: int, made: int, kernel: int = 3, stride: int = 1) -> str:
+        scale = (2 / (given * kernel * kernel)) ** 0.5
+        pads = [kernel // 2] * 4
+        return self.node(
+            "Conv",
+            [x, self.weight((made, given, kernel, kernel), scale)],
+            kernel_shape=[kernel, kernel],
+            strides=[stride, stride],
+            pads=pads,
+        )
+
+    def bn(self, x: str, width: int) -> str:
+        gamma, beta = self.weight((width,), 0.1, 1), self.weight((width,), 0.1)
+        mean, variance = self.weight((width,), 0.1), self.weight((width,), 0.01, 1)
+        return self.node("BatchNormalization", [x, gamma, beta, mean, variance])
+
+    def relu(self, x: str) -> str:
+        return self.node("Relu", [x])
+
+    def pool(self, x: str, op: str, kernel: int, stride: int, pad: int = 0) -> str:
+        shape, strides = [kernel, kernel], [stride, stride]
+        return self.node(op, [x], kernel_shape=shape, strides=strides, pads=[pad] * 4)
+
+    def classifier(self, x: str, width: int, classes: int = 1000) -> onnx.ModelProto:
+        """Pools, flattens, adds the linear layer and returns the model."""
+        flat = self.node("Flatten", [self.node("GlobalAveragePool", [x])])
+        matrix, bias = self.weight((classes, width), width**-0.5), self.weight((classes,), 0.1)
+        self.node("Gemm", [flat, matrix, bias], transB=1)
+        self.nodes[-1].output[0] = "logits"
+        given = helper.make_tensor_value_info("input", 1, ["batch", 3, self.size, self.size])
+        made = helper.make_tensor_value_info("logits", 1, ["batch", classes])
+        graph = helper.make_graph(self.nodes, "net", [given], [made], self.weights)
+        return helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8
+        )
+
+
+def densenet201() -> onnx.ModelProto:
+    """20.0 M parameters, 707 nodes; blocks of 6, 12, 48 and 32 layers, growth 32."""
+    net = Builder(224)
+    x = net.relu(net.bn(net.conv("input", 3, 64, 7, 2), 64))
+    x, width = net.pool(x, "MaxPool", 3, 2, 1), 64
+    for block, layers in enumerate((6, 12, 48, 32)):
+        parts = [x]
+        for _ in range(layers):
+            joined = net.node("Concat", list(parts), axis=1) if len(parts) > 1 else parts[0]
+            inner = net.conv(net.relu(net.bn(joined, width)), width, 128, 1)
+            parts.append(net.conv(net.relu(net.bn(inner, 128)), 128, 32, 3))
+            width += 32
+        x = net.relu(net.bn(net.node("Concat", parts, axis=1), width))
+        if block < 3:
+            x = net.pool(net.conv(x, width, width // 2, 1), "AveragePool", 2, 2)
+            width //= 2
+    return net.classifier(x, width)
+
+
+def resnet50() -> onnx.ModelProto:
+    """25.6 M parameters; stages of 3, 4, 6 and 3 bottlenecks."""
+    net = Builder(224)
+    x = net.relu(net.bn(net.conv("input", 3, 64, 7, 2), 64))
+    x, width = net.pool(x, "MaxPool", 3, 2, 1), 64
+    for stage, blocks in enumerate((3, 4, 6, 3)):
+        inner, outer = 64 << stage, 256 << stage
+        for block in range(blocks):
+            stride = 2 if stage and not block else 1
+            y = net.relu(net.bn(net.conv(x, width, inner, 1), inner))
+            y = net.relu(net.bn(net.conv(y, inner, inner, 3, stride), inner))
+            y = net.bn(net.conv(y, inner, outer, 1), outer)
+            if not block:
+                x = net.bn(net.conv(x, width, outer, 1, stride), outer)
+            x, width = net.relu(net.node("Add", [y, x])), outer
+    return net.classifier(x, width)
+
+
+def chain(nodes: int) -> onnx.ModelProto:
+    """``nodes`` nodes: Conv, BatchNormalization, Relu in turn, then the classifier's three."""
+    net = Builder(8)
+    x, width = "input", 3
+    for _ in range((nodes - 3) // 3):
+        x, width = net.relu(net.bn(net.conv(x, width, CHAIN_WIDTH), CHAIN_WIDTH)), CHAIN_WIDTH
+    return net.classifier(x, width, 10)
+
+
+MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
+    "densenet201": densenet201,
+    "resnet50": resnet50,
+    "chain-1000": lambda: chain(1_000),
+    "chain-5000": lambda: chain(5_000),
+    "chain-10000": lambda: chain(10_000),
+}
