@@ -183,7 +183,7 @@ def check_oracle(
     normal, masked = dense.graph.model, oracle.masked(groups, removal)
     models = (Model.from_proto(proto), normal, masked, slimmed)
     # its optimiser quantises filters that stand between DequantizeLinear and QuantizeLinear
-    sessions = [runtime.session(model, optimise=False, threads=1) for model in models]
+    sessions = [runtime.session(model, threads=1) for model in models]
     for sizes in run_sizes(dense):
         inputs = random_inputs(normal, sizes)
         results = [runtime.run_session(session, inputs) for session in sessions]

@@ -16,7 +16,6 @@ from prunecvt_passes.model import Array, Model, fill
 log = logging.getLogger("prunecvt")
 SHARED_BYTES = 1024  # smaller initializers travel inside the proto: shape inference reads them
 _SILENT = 4
-_INEXACT = ("WeightBiasQuantization",)  # quantises filters between a DequantizeLinear and its mate
 onnxruntime.disable_telemetry_events()  # Windows builds report home; others do not
 
 
@@ -52,10 +51,15 @@ def _native(values: Array) -> bool:
     return values.dtype.kind in "fiub" and values.dtype.isbuiltin == 1
 
 
-def session(
-    model: Model, *, optimise: bool = True, threads: int = 0
-) -> onnxruntime.InferenceSession:
-    """Opens ``model`` in onnxruntime on the CPU.
+def session(model: Model, *, threads: int = 0) -> onnxruntime.InferenceSession:
+    """Opens ``model`` in onnxruntime on the CPU, node by node as it is written.
+
+    No optimisation: fusing copies weights, and some rewrites are inexact, so that two models that
+    say the same would differ.
+
+    Args:
+        model: the model.
+        threads: of one operator; 0 for as many as there are cores.
 
     Raises:
         UnsupportedError: E410, onnxruntime will not load the model.
@@ -65,8 +69,7 @@ def session(
     options.log_severity_level = _SILENT
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.disable_prepacking", "1")
-    level = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_BASIC if optimise else level.ORT_DISABLE_ALL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if shared:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in shared.values()]
         options.add_external_initializers(list(shared), values)
@@ -75,7 +78,6 @@ def session(
             proto.SerializeToString(),
             options,
             providers=["CPUExecutionProvider"],
-            disabled_optimizers=_INEXACT,
         )
     except PrunecvtError:
         raise
