@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from models import Net, Rows, check_row
 from prunecvt_passes import oracle, runtime
@@ -124,7 +125,7 @@ def test_the_runtime_does_not_quantise_filters_by_itself() -> None:
     net.last(rounded(net, net.conv(rounded(net, net.first(32)), 32, 8)))
     model = Model.from_proto(net.proto())
     inputs = {"x": net.rng.standard_normal((2, 3, 6, 6)).astype(np.float32)}
-    plain, optimised = (
-        runtime.run_session(runtime.session(model, optimise=o), inputs) for o in (False, True)
-    )
-    assert oracle.difference(plain, optimised).relative < 1e-6
+    (name,) = (output.name for output in model.proto.graph.output)
+    (wanted,) = ReferenceEvaluator(model.to_proto()).run(None, inputs)
+    found = runtime.run(model, inputs)
+    assert oracle.difference({name: wanted}, found).relative < 1e-5
