@@ -1,0 +1,64 @@
+"""Trained models that are too large for the checkout: they lie in a folder ``shared`` beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import prunecvt
+from prunecvt_passes.choose import Scope
+
+ROOT = Path(__file__).parent.parent
+MODELS = ROOT.parent / "shared" / "models"
+CLASSIFIERS = (
+    *("cifar10_resnet20.tsbn", "cifar10_resnet20.ts", "cifar10_resnet20.dyn"),
+    *("cifar10_resnet56.tsbn", "cifar10_resnet56.dyn"),
+    *("cifar10_mlperftiny_resnet8.tsbn", "imagenet_mobilenet_v2.tsbn"),
+)
+OTHERS = (
+    *("nanodet_m", "ultraface_RFB_320", "ppocr_cls"),
+    *("silero_vad_op18_ifless", "oww_melspectrogram"),
+)
+
+pytestmark = [
+    pytest.mark.shared,
+    pytest.mark.skipif(not MODELS.is_dir(), reason="no folder shared/models beside the checkout"),
+]
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("ratio", [0.1, 0.4, 0.7])
+@pytest.mark.parametrize(("scope", "round_to"), [("layer", 1), ("global", "auto")])
+def test_oracle_holds(name: str, ratio: float, scope: Scope, round_to: int | str) -> None:
+    path = MODELS / f"{name}.onnx"
+    report = prunecvt.slim(path, ratio=ratio, scope=scope, round_to=round_to).report
+    assert report.verify is not None
+    assert report.verify.masked_dense is not None
+    assert report.verify.masked_dense.max_rel < 1e-4
+    assert round_to == "auto" or report.totals.params.ratio < 1
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_whatever_is_left_whole_has_a_reason(name: str) -> None:
+    report = prunecvt.slim(MODELS / f"{name}.onnx", ratio=0.4, round_to=1).report
+    assert report.verify is not None
+    assert report.verify.masked_dense is not None
+    assert report.verify.masked_dense.passed
+    for row in report.groups:
+        assert row.channels_after < row.channels_before or row.reason
+    assert report.skipped
+    assert all(row.reason for row in report.skipped)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS[:5])
+def test_zero_padded_shortcuts_do_not_pin_the_residual_stream(name: str) -> None:
+    planned = prunecvt.plan(MODELS / f"{name}.onnx", ratio=0.4, round_to=1).plan
+    whole = [channels for channels in planned.channels if len(channels.kept) == channels.width]
+    assert [channels.width for channels in whole] == [10]  # the classes
+
+
+def test_bodies_of_if_are_left_alone_with_the_reason() -> None:
+    report = prunecvt.slim(MODELS / "silero_vad_op18_ifless.onnx", ratio=0.4).report
+    assert report.status == "nothing-to-prune"
+    assert {row.code for row in report.skipped} == {"subgraph"}
