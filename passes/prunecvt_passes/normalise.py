@@ -252,10 +252,11 @@ def _fold_arithmetic(model: Model, shapes: Shapes) -> None:
     """Writes down what follows from fixed shapes, and Reshape and Expand targets as constants."""
     graph = index(model, shapes)
     known = evaluate(graph)
+    outer = outer_names(graph, known)
     fixed = {
         name: value.value
         for name, value in known.items()
-        if value.fixed and name not in graph.outputs and name in outer_names(graph, known)
+        if value.fixed and name not in graph.outputs and name in outer
     }
     targets: dict[str, Array] = {}
     for node in graph.nodes:
