@@ -8,59 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import jsonschema
 import pytest
 
-from bad_files import CASES, Case
+from command_line import QUICK, RESNET, SAMPLES, Call, run
 from prunecvt.report.schema import Report
-
-SAMPLES = Path(__file__).parent.parent / "sample_models"
-RESNET = SAMPLES / "digits_resnet.onnx"
-QUICK = ("--no-ir", "--no-bench")
-Call = Callable[..., "Done"]
-
-
-def run(
-    *arguments: object, cwd: Path | None = None, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from prunecvt.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, **environment},
-        check=False,
-    )
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a run in this process ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
-    """Runs the command line in this process: quicker than a new one, and as good for errors."""
-
-    def run_here(*arguments: object) -> Done:
-        from prunecvt.cli import main
-
-        monkeypatch.setattr(sys, "argv", ["prunecvt", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capfd.readouterr()
-        return Done(int(ended.value.code or 0), out, err)
-
-    return run_here
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -166,71 +120,6 @@ def test_dry_run_writes_only_the_plan(tmp_path: Path) -> None:
     done = run("slim", model, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "m_slim.plan.json"}
-
-
-def test_an_existing_output_is_not_replaced(tmp_path: Path) -> None:
-    out = tmp_path / "s.onnx"
-    out.write_text("mine")
-    done = run("slim", RESNET, "-o", out, *QUICK)
-    assert done.returncode == 7
-    assert out.read_text() == "mine"
-    assert list(tmp_path.iterdir()) == [out]
-    assert run("slim", RESNET, "-o", out, "--force", *QUICK).returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        (("--ratio", "1.5"), "E212"),
-        (("--ratio", "nan"), "E212"),
-        (("--criterion", "magic"), "E210"),
-        (("--keep", "no_such_layer"), "E213"),
-        (("--scope", "galaxy"), "E201"),
-        (("--round-to", "seven"), "E201"),
-        (("--round-to", "0"), "E212"),
-        (("--input-shape", "input"), "E202"),
-        (("--input-shape", "other:1,1,32,32"), "E203"),
-        (("--recover", "refit"), "E201"),
-        (("--pass", "nobody"), "E216"),
-        (("--max-memory", "much"), "E201"),
-    ],
-)
-def test_usage_errors_exit_2(
-    call: Call, tmp_path: Path, arguments: tuple[str, ...], code: str
-) -> None:
-    done = call("slim", RESNET, "-o", tmp_path / "s.onnx", *arguments, *QUICK)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith(f"error[{code}]: ")
-    assert "Traceback" not in done.stderr
-    assert not done.stdout
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_bad_files_end_in_one_clear_error(call: Call, tmp_path: Path, case: Case) -> None:
-    if case.posix and os.name != "posix":
-        pytest.skip("needs a POSIX file system")
-    given = tmp_path / "given"
-    given.mkdir()
-    model = case.make(given)
-    before = sorted(given.rglob("*"))
-    out = tmp_path / "out"
-    done = call("slim", model, "-o", out / "s.onnx", *QUICK)
-    assert done.returncode == case.exit_code, done.stderr
-    assert done.stderr.startswith(f"error[{case.code}]: ")
-    assert len(done.stderr.splitlines()) <= 3
-    assert "Traceback" not in done.stderr
-    assert not done.stdout
-    assert not out.exists()
-    assert sorted(given.rglob("*")) == before
-
-
-def test_bn_criterion_says_what_it_lacks(call: Call, tmp_path: Path) -> None:
-    folded = SAMPLES / "digits_resnet_folded.onnx"
-    done = call("slim", folded, "-o", tmp_path / "s.onnx", "--criterion", "bn", *QUICK)
-    assert done.returncode == 2
-    assert "error[E211]" in done.stderr
-    assert "BatchNormalization" in done.stderr
 
 
 def test_verify_passes_its_own_output_and_fails_a_broken_one(tmp_path: Path) -> None:
@@ -372,27 +261,3 @@ def test_an_interrupted_run_ends_with_130_and_leaves_nothing(
 def test_no_progress_bar_where_stderr_is_no_terminal(tmp_path: Path) -> None:
     done = run("slim", RESNET, "-o", tmp_path / "s.onnx", *QUICK, FORCE_COLOR="1")
     assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.parametrize(
-    ("plan", "code"),
-    [(None, 3), ("[" * 100_000, 2), ('{"schema_version":1,"model_sha256":"", "channels":', 2)],
-    ids=["missing", "deep", "cut_off"],
-)
-def test_a_bad_plan_is_refused(plan: str | None, code: int, tmp_path: Path, call: Call) -> None:
-    path = tmp_path / "plan.json"
-    if plan is not None:
-        path.write_text(plan)
-    for command in (("slim", RESNET, *QUICK), ("verify", RESNET, RESNET, "--no-ir")):
-        done = call(*command, "--plan", path)
-        assert done.returncode == code, done.stderr
-        assert done.stderr.startswith("error[E")
-
-
-@pytest.mark.parametrize("flag", ["--seed=-1", "--atol=nan", "--rtol=inf", "--timeout=nan"])
-def test_numbers_out_of_range_are_usage_errors(flag: str, call: Call) -> None:
-    assert call("slim", RESNET, *QUICK, flag).stderr.startswith("error[E201]")
-
-
-def test_bench_names_a_missing_ir(call: Call) -> None:
-    assert call("bench", RESNET, "nope.xml").stderr.startswith("error[E301]")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from models import Net
 from prunecvt_passes import oracle, runtime
@@ -164,3 +165,26 @@ def test_the_input_is_left_as_it_was() -> None:
     fold_batch_norms(model)
     assert model.proto.SerializeToString() == text
     assert all(np.array_equal(model.weights[k], v) for k, v in values.items())
+
+
+def test_a_bias_that_a_body_reads_keeps_its_values() -> None:
+    net = Net()
+    bias = net.random(8, name="bias")
+    x = net.add("Conv", net.input("N", 4, 6, 6), net.random(8, 4, 1, 1), bias)
+    net.output(net.norm(x, 8))
+    chosen = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [8]) for n in ("p", "q")]
+    bodies = [
+        helper.make_graph([helper.make_node(op, [bias], [v.name])], op, [], [v])
+        for op, v in zip(("Neg", "Abs"), chosen, strict=True)
+    ]
+    flag = net.input(name="flag", type=TensorProto.BOOL)
+    net.output(net.add("If", flag, then_branch=bodies[0], else_branch=bodies[1]), shape=[8])
+    folded(net)
+
+
+def test_batch_norm_of_each_position_stays() -> None:
+    net = Net(opset=8)
+    x, shape = net.conv(net.input(1, 3, 2, 2), 3, 4), (4, 2, 2)
+    parameters = [net.positive(*shape) for _ in range(4)]
+    net.output(net.add("BatchNormalization", x, *parameters, spatial=0), shape=[1, 4, 2, 2])
+    assert fold_batch_norms(Model.from_proto(net.proto())).weights.keys() == net.weights.keys()

@@ -170,6 +170,56 @@ def test_sizes_behind_data_dependent_ones_are_not_frozen() -> None:
         assert oracle.difference(expected, got).absolute == 0
 
 
+def test_rows_are_told_from_columns() -> None:
+    net = Net()
+    x = net.conv(net.input(1, 3, "H", "W"), 3, 4, 3)
+    sizes = [net.add("Gather", net.add("Shape", x), np.array([axis])) for axis in range(4)]
+    target = net.add("Concat", sizes[0], np.array([4]), sizes[3], sizes[2], axis=0)
+    net.output(net.add("Reshape", x, target), shape=[None] * 4)
+    dense = normal(net)
+    inputs = {"x": np.ones((1, 3, 5, 7), np.float32)}
+    assert runtime.run(dense.graph.model, inputs)[dense.graph.outputs[0]].shape == (1, 4, 7, 5)
+
+
+def test_a_model_that_wants_equal_rows_and_columns_is_probed_so() -> None:
+    net = Net()
+    x = net.conv(net.input("N", 3, "H", "W"), 3, 4, 3)
+    net.output(net.add("Add", x, net.add("Transpose", x, perm=[0, 1, 3, 2])), shape=[None] * 4)
+    dense = normal(net)
+    assert dense.sizes == {"x": (2, 3, 192, 192)}
+    assert dense.graph.dynamic(dense.graph.outputs[0]) == (True, False, True, True)
+
+
+def test_sequences_of_constants_stay() -> None:
+    net = Net()
+    parts = net.add("SequenceConstruct", net.random(8), net.random(8))
+    chosen = net.add("SequenceAt", parts, net.input(name="place", type=INT64))
+    net.output(net.add("Mul", net.input("N", 8), chosen))
+    assert operators(normal(net)) == ["SequenceConstruct", "SequenceAt", "Mul"]
+
+
+def test_new_names_are_new() -> None:
+    net = Net()
+    shared, lone = net.random(8, name="b"), net.random(8, name="b__2")
+    x = net.first()
+    for vector in (shared, shared, lone):
+        x = net.add("Conv", x, net.random(8, 8, 1, 1), vector)
+    batch = net.add("Gather", net.add("Shape", x), np.array([0]))
+    y = net.add("Reshape", x, net.add("Concat", batch, np.array([8, 36]), axis=0), name="y")
+    net.head(net.add("Mul", y, net.random(8, 1, name="y__target")), 36)
+    check_oracle(net.proto())
+
+
+def test_a_tensor_may_be_called_like_the_shape_of_another() -> None:
+    net = Net()
+    x = net.first()
+    start = net.add("Cast", net.add("ReduceMin", net.add("Abs", x), keepdims=0), to=INT64)
+    start = net.add("Reshape", net.add("Min", start, np.array(0)), np.array([1]))
+    part = net.add("Slice", x, start, np.array([4]), np.array([2]), name="part")
+    net.last(net.add("Add", part, net.add("Relu", part, name="part__shape")))
+    check_oracle(net.proto())
+
+
 def test_functions_are_inlined() -> None:
     net = Net()
     opset = [helper.make_opsetid("", net.opset)]

@@ -309,3 +309,63 @@ def test_inputs_that_are_no_tensors_are_refused() -> None:
     model.graph.input[0].CopyFrom(sequence)
     with pytest.raises(prunecvt.UnsupportedError, match="E426"):
         prunecvt.slim(model)
+
+
+def narrow_ending(end: str, bias: float) -> onnx.ModelProto:
+    text = f"""
+    <ir_version: 8, opset_import: ["" : 17]>
+    net (float[N, 3, 48, 48] x) => (float[N, 4, 48, 48] y)
+    {{
+        a = Conv <pads: ints = [1, 1, 1, 1]> (x, w)
+        n = BatchNormalization (a, gamma, beta, mean, variance)
+        b = Relu(n)
+        c = Conv(b, v, bias)
+        y = {end}(c)
+    }}
+    """
+    model = onnx.parser.parse_model(text)
+    draw = np.random.default_rng(0)
+    weights = {
+        "w": draw.standard_normal((32, 3, 3, 3)),
+        "v": draw.standard_normal((4, 32, 1, 1)) / 8,
+        "bias": np.full(4, bias),
+        "gamma": draw.uniform(0.5, 1.5, 32),
+        "beta": draw.standard_normal(32),
+        "mean": draw.standard_normal(32),
+        "variance": draw.uniform(0.5, 1.5, 32),
+    }
+    for name, values in weights.items():
+        tensor = onnx.numpy_helper.from_array(values.astype(np.float32), name)
+        model.graph.initializer.append(tensor)
+    return model
+
+
+def test_a_sigmoid_near_zero_is_compared_before_it() -> None:
+    report = prunecvt.slim(narrow_ending("Sigmoid", -17.0), ratio=0.5, rtol=1e-6).report
+    assert report.verify is not None
+    assert report.verify.masked_dense is not None
+    assert report.verify.masked_dense.at == "logits"
+    assert report.verify.masked_dense.max_rel < 1e-6
+
+
+def test_a_sigmoid_near_zero_is_written_with_ir(tmp_path: Path) -> None:
+    model = narrow_ending("Sigmoid", -17.0)
+    result = prunecvt.slim(model, tmp_path / "s.onnx", ratio=0.5, rtol=1e-6, bench=False)
+    assert result.report.verify is not None
+    assert result.report.verify.openvino is not None
+    assert result.report.verify.openvino.passed
+
+
+def test_sizes_that_were_made_up_are_named() -> None:
+    model = narrow_ending("Relu", 0.0)
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"size{axis}"
+        model.graph.output[0].type.tensor_type.shape.dim[axis].dim_param = f"size{axis}"
+    assert any("made up" in note for note in prunecvt.slim(model).report.warnings)
+    stated = prunecvt.slim(model, input_shape={"x": (1, 3, 20, 30)})
+    assert not any("made up" in note for note in stated.report.warnings)
+
+
+def test_a_cut_that_rounding_shrinks_is_named() -> None:
+    warnings = prunecvt.slim(RESNET, ratio=0.02).report.warnings
+    assert any("rounding widths up" in note for note in warnings)

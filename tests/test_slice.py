@@ -189,3 +189,10 @@ def test_what_nothing_reads_any_more_is_dropped() -> None:
     read = {name for n in slimmed.proto.graph.node for name in n.input}
     assert set(slimmed.weights) <= read
     assert {t.name for t in slimmed.proto.graph.initializer} == set(slimmed.weights)
+
+
+def test_rewritten_parameters_overwrite_no_weight() -> None:
+    net = Net()
+    x = net.add("Reshape", net.first(), np.array([0, 8, 6, 6]), name="y")
+    net.last(net.add("Mul", x, net.random(8, 1, 1, name="y__1")))
+    assert len(check_oracle(net.proto()).lost) == 1

@@ -69,7 +69,7 @@ def verify_files(
         groups = solve(label(dense))
         removal = replay(groups, read_plan(plan))
         tolerance = Tolerance(chosen.rtol, chosen.atol)
-        oracle = compare_masked(groups, removal, trials, outcomes, tolerance)
+        oracle = compare_masked(groups, removal, model, trials, outcomes, tolerance)
     if chosen.ir:
         trial = Trial(trials.random[0], outcomes.random[0], OPENVINO_SLACK * chosen.rtol)
         found = parity(slimmed, trial, timeout=chosen.timeout)

@@ -91,6 +91,10 @@ class Options:
                     help=f"known are {', '.join(sorted(known))}",
                 )
         options = Options(**{name: _plain(name, value) for name, value in values.items()})
+        for name in ("ratio", "max_ratio_per_layer", "rtol", "atol", "timeout"):
+            _number(name, getattr(options, name), (int, float))
+        for name in ("min_channels", "threads", "seed"):
+            _number(name, getattr(options, name), (int,))
         _one_of("scope", options.scope, ("layer", "global"))
         _one_of("recover", options.recover, ("none",))
         if not isinstance(options.round_to, int):
@@ -131,6 +135,11 @@ class Options:
                 value = {name: list(sizes) for name, sizes in value.items()}
             found[each.name] = value
         return found
+
+
+def _number(name: str, value: object, kinds: tuple[type, ...]) -> None:
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise UsageError("E201", f"{name} is {value!r}", help="give a number")
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -51,6 +51,7 @@ class Slimmed:
         plan: what was cut.
         facts: everything else.
         before, after: what both cost.
+        oracle: the masked-dense check of the cut; None where checks were left out.
     """
 
     source: Model
@@ -61,6 +62,7 @@ class Slimmed:
     facts: Facts
     before: Cost
     after: Cost
+    oracle: OracleCheck | None
 
     @property
     def groups(self) -> Groups:
@@ -76,11 +78,6 @@ class Slimmed:
     def scores(self) -> Scores | None:
         """What the channels were scored; None where a plan was replayed."""
         return self.facts.values.get(Scores)
-
-    @property
-    def oracle(self) -> OracleCheck | None:
-        """The masked-dense check; None where checks were left out."""
-        return self.facts.values.get(OracleCheck)
 
     @property
     def fidelity(self) -> Fidelity | None:
@@ -133,16 +130,19 @@ def slim_in_memory(
     passes = [*ANALYSE, *(DECIDE if plan is None else REPLAY), *CUT]
     if options.fold_bn:
         passes += FOLD
+    foreign = pipeline.named_passes(options.passes)
     if options.verify:
         passes += CHECK
-    passes += pipeline.named_passes(options.passes)
-    if options.verify:
-        passes += [check_contract, run_slimmed, *COMPARE] if options.passes else COMPARE
     pipeline.run(passes, facts, progress)
-    return _finished(facts, sha256, path)
+    oracle = facts.values.get(OracleCheck)  # of the cut alone: what edits afterwards outdates it
+    passes = foreign
+    if options.verify:
+        passes += [check_contract, run_slimmed, *COMPARE] if foreign else COMPARE
+    pipeline.run(passes, facts, progress)
+    return _finished(facts, sha256, path, oracle)
 
 
-def _finished(facts: Facts, sha256: str, path: Path | None) -> Slimmed:
+def _finished(facts: Facts, sha256: str, path: Path | None, oracle: OracleCheck | None) -> Slimmed:
     dense, model = facts.get(Dense), facts.get(Model)
     shapes, _ = infer(model, dense.sizes)
     return Slimmed(
@@ -154,6 +154,7 @@ def _finished(facts: Facts, sha256: str, path: Path | None) -> Slimmed:
         facts,
         cost(dense.graph, dense.batch),
         cost(index(model, shapes), dense.batch),
+        oracle,
     )
 
 

@@ -101,7 +101,7 @@ def check(groups: Groups, budget: Budget) -> None:
                 "E213",
                 f"no layer matches the pattern '{pattern}'",
                 where=f"{source}: it has {some} ...",
-                help="'prunecvt inspect' lists the names",
+                help="'prunecvt inspect --json' lists the names in full",
             )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prunecvt_passes.clean import drop_dead
-from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node, index
+from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node, index, taken_names, unused
 from prunecvt_passes.model import Array, Model
 
 Floats = npt.NDArray[np.float64]
@@ -38,13 +38,14 @@ def fold_batch_norms(model: Model) -> Model:
         return model
     folded = model.copy()
     weights: dict[str, Array] = {}
+    taken = taken_names(model.proto.graph)
     for pair in pairs:
         weight, bias = _folded(graph, pair)
         maker = folded.proto.graph.node[pair.maker.index]
         weights[pair.maker.inputs[1]] = weight
         bias_name = pair.maker.input(2)
-        if not bias_name or len(graph.readers[bias_name]) > 1:
-            bias_name = f"{pair.batch_norm.outputs[0]}__bias"
+        if not bias_name or graph.only_reader(bias_name) is None:
+            bias_name = unused(f"{pair.batch_norm.outputs[0]}__bias", taken)
         weights[bias_name] = bias
         while len(maker.input) < 3:
             maker.input.append("")
@@ -77,6 +78,7 @@ def _pairs(graph: Graph) -> Iterator[_Pair]:
             or (bias and (graph.constant(bias) is None or len(graph.shape(bias) or ()) != 1))
             or any(batch_norm.outputs[1:])
             or batch_norm.attributes.get("training_mode")
+            or not batch_norm.attributes.get("spatial", 1)
         ):
             continue
         if node.op == "Gemm" and {node.attributes.get(k, 1.0) for k in ("alpha", "beta")} != {1.0}:

@@ -74,6 +74,7 @@ class Shapes:
 
     Attributes:
         sizes: tensor -> dimensions, at the sizes that were probed for the dynamic ones.
+        others: tensor -> dimensions at the second sizes that were probed.
         dynamic: tensor -> for each dimension, whether it changes with the graph inputs.
         dtypes: tensor -> ONNX element type.
     """
@@ -81,6 +82,7 @@ class Shapes:
     sizes: dict[str, tuple[int, ...]]
     dynamic: dict[str, tuple[bool, ...]]
     dtypes: dict[str, int]
+    others: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def known(self, name: str) -> bool:
         """Whether the tensor's dimensions are known."""
@@ -168,6 +170,30 @@ def index(model: Model, shapes: Shapes = NO_SHAPES) -> Graph:
         opset_of(model.proto),
         shapes,
     )
+
+
+def taken_names(graph: onnx.GraphProto) -> set[str]:
+    """Every name of a tensor in ``graph`` and in the bodies inside it."""
+    names = {value.name for value in (*graph.input, *graph.output)}
+    names.update(tensor.name for tensor in graph.initializer)
+    names.update(tensor.values.name for tensor in graph.sparse_initializer)
+    for node in graph.node:
+        names.update(node.output)
+        for attribute in node.attribute:
+            if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+                for body in _graphs(attribute):
+                    names |= taken_names(body)
+    return names
+
+
+def unused(wanted: str, taken: set[str]) -> str:
+    """Returns ``wanted``, numbered where it is taken, and adds it to ``taken``."""
+    name, count = wanted, 1
+    while name in taken:
+        count += 1
+        name = f"{wanted}_{count}"
+    taken.add(name)
+    return name
 
 
 def captured_names(graph: onnx.GraphProto) -> frozenset[str]:

@@ -8,6 +8,7 @@ tensor's shape is known. Opsets, IR version, metadata, names, dtypes and dynamic
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +20,16 @@ from prunecvt_passes import runtime
 from prunecvt_passes.arithmetic import Known, evaluate
 from prunecvt_passes.clean import drop_dead, outer_names
 from prunecvt_passes.errors import UnsupportedError
-from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node, Shapes, captured_names, index
+from prunecvt_passes.graph import (
+    DEFAULT_DOMAINS,
+    Graph,
+    Node,
+    Shapes,
+    captured_names,
+    index,
+    taken_names,
+    unused,
+)
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.samples import InputSizes, dimensions, graph_inputs
 from prunecvt_passes.shapes import Sizes, infer
@@ -208,9 +218,13 @@ def _fold(model: Model) -> None:
     values = _computed(model, nodes, wanted)
     sources = {name for node in nodes for name in node.inputs} & model.weights.keys()
     allowed = _GROWTH + max((model.weights[name].nbytes for name in sources), default=0)
-    values = {name: value for name, value in values.items() if value.nbytes <= allowed}
-    if values:
-        _take_over(model, {n: v for n, v in values.items() if isinstance(v, np.ndarray)})
+    small = {
+        name: value
+        for name, value in values.items()  # sequences and the like stay computed
+        if isinstance(value, np.ndarray) and value.nbytes <= allowed
+    }
+    if small:
+        _take_over(model, small)
 
 
 def _computed(model: Model, nodes: list[Node], wanted: list[str]) -> dict[str, Array]:
@@ -259,6 +273,7 @@ def _fold_arithmetic(model: Model, shapes: Shapes) -> None:
         if value.fixed and name not in graph.outputs and name in outer
     }
     targets: dict[str, Array] = {}
+    taken = taken_names(model.proto.graph)
     for node in graph.nodes:
         place = {"Reshape": 1, "Expand": 1}.get(node.op)
         if place is None or node.domain not in DEFAULT_DOMAINS or graph.opset < 5:
@@ -268,7 +283,7 @@ def _fold_arithmetic(model: Model, shapes: Shapes) -> None:
             continue
         target = _target(graph, node, known.get(name))
         if target is not None:
-            own = f"{node.outputs[0]}__target"
+            own = unused(f"{node.outputs[0]}__target", taken)
             targets[own] = target
             model.proto.graph.node[node.index].input[place] = own
     if targets:
@@ -295,8 +310,10 @@ def _target(graph: Graph, node: Node, known: Known | None) -> Array | None:
         return np.array([1 if c else n for c, n in zip(changing, after, strict=True)], np.int64)
     if node.attributes.get("allowzero") or 0 in after:
         return None
+    others = graph.shapes.others
+    probed = ((before, after), (others[node.inputs[0]], others[node.outputs[0]]))
     copied = [
-        c and k < len(before) and moving[k] and before[k] == after[k] and _aligned(before, after, k)
+        c and k < len(before) and moving[k] and all(_copied(*pair, k) for pair in probed)
         for k, c in enumerate(changing)
     ]
     open_axes = [k for k, c in enumerate(changing) if c and not copied[k]]
@@ -306,11 +323,9 @@ def _target(graph: Graph, node: Node, known: Known | None) -> Array | None:
     return np.array(target, np.int64)
 
 
-def _aligned(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> bool:
-    """Whether ``axis`` starts at the same place in memory on both sides of a Reshape."""
-    return before[:axis] == after[:axis] or int(np.prod(before[:axis])) == int(
-        np.prod(after[:axis])
-    )
+def _copied(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> bool:
+    """Whether ``axis`` is as long on both sides of a Reshape, and starts at the same place."""
+    return before[axis] == after[axis] and math.prod(before[:axis]) == math.prod(after[:axis])
 
 
 def _unshare_vectors(model: Model) -> None:
@@ -320,6 +335,7 @@ def _unshare_vectors(model: Model) -> None:
     """
     readers: dict[str, int] = {}
     added: dict[str, Array] = {}
+    taken = taken_names(model.proto.graph)
     for node in model.proto.graph.node:
         for place, name in enumerate(node.input):
             values = model.weights.get(name)
@@ -327,7 +343,7 @@ def _unshare_vectors(model: Model) -> None:
                 continue
             count = readers[name] = readers.get(name, 0) + 1
             if count > 1:
-                own = f"{name}__{count}"
+                own = unused(f"{name}__{count}", taken)
                 node.input[place] = own
                 added[own] = values
     model.set_weights(added)

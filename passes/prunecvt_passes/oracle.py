@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,3 +97,37 @@ def difference(expected: Mapping[str, Array], found: Mapping[str, Array]) -> Dif
         absolute = max(absolute, gap)
         relative = max(relative, gap / peak if peak else gap)
     return Difference(absolute, relative)
+
+
+_SQUASHING = frozenset(("HardSigmoid", "Sigmoid", "Softmax", "Tanh"))
+_SHAPING = frozenset(("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
+
+
+def before_squashing(graph: Graph, slimmed: Model) -> list[str]:
+    """For every output the tensor before its last Sigmoid, Softmax or Tanh, else the output itself.
+
+    Returns:
+        names of tensors that both models make; nothing where no output is squashed.
+    """
+    made = {name for node in slimmed.proto.graph.node for name in node.output}
+    found, squashed = [], False
+    for output in graph.outputs:
+        maker = graph.producer.get(output)
+        while maker is not None and maker.op in _SHAPING:
+            maker = graph.producer.get(maker.inputs[0])
+        if maker is not None and maker.op in _SQUASHING and maker.inputs[0] in made:
+            found.append(maker.inputs[0])
+            squashed = True
+        else:
+            found.append(output)
+    return list(dict.fromkeys(found)) if squashed else []
+
+
+def showing(model: Model, names: Sequence[str]) -> Model:
+    """Returns the model with ``names`` among its outputs."""
+    shown = model.copy()
+    known = {value.name for value in shown.proto.graph.output}
+    for name in names:
+        if name not in known:
+            shown.proto.graph.output.add(name=name)
+    return shown

@@ -139,7 +139,8 @@ def _run_each(passes: Sequence[Pass], facts: Facts, progress: Callable[[str], No
             raise PassError(
                 "E104",
                 f"pass '{step.__name__}' failed: {type(error).__name__}: {error}",
-                help="this is a bug; run again with --debug and report the traceback",
+                where=f"it comes from {step.__module__}",
+                help="this is a bug in that pass: run again with --debug for the traceback",
             ) from error
         if not isinstance(value, made):
             raise PassError("E104", f"pass '{step.__name__}' made no {made.__name__}")

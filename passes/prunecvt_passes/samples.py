@@ -37,8 +37,10 @@ def dimensions(value: onnx.ValueInfoProto) -> tuple[int | str, ...] | None:
 def probes(model: Model, stated: InputSizes) -> Iterator[tuple[dict[str, tuple[int, ...]], ...]]:
     """Yields pairs of concrete sizes for every input, the likeliest first.
 
-    The two of a pair differ wherever the model leaves a size open. Stated sizes are doubled in the
-    second, then only the batch, then none, for a model that runs at no other size.
+    The two of a pair differ wherever the model leaves a size open. In the second, open sizes differ
+    from one another too, so that rows are told from columns; then they are alike, for a model that
+    wants them so. Stated sizes are doubled in the second, then only the batch, then none, for a
+    model that runs at no other size.
 
     Args:
         model: the model.
@@ -51,16 +53,20 @@ def probes(model: Model, stated: InputSizes) -> Iterator[tuple[dict[str, tuple[i
     yielded = []
     for doubled in ("all", "batch", "none") if stated else ("all",):
         for pair in PROBES:
-            sizes = tuple(_probe(model, stated, pair, k, doubled) for k in (0, 1))
-            if sizes not in yielded:
-                yielded.append(sizes)
-                yield sizes
+            for apart in (True, False):
+                sizes = tuple(_probe(model, stated, pair, k, doubled, apart) for k in (0, 1))
+                if sizes not in yielded:
+                    yielded.append(sizes)
+                    yield sizes
 
 
 def _probe(
-    model: Model, stated: InputSizes, pair: tuple[int, int], k: int, doubled: str
+    model: Model, stated: InputSizes, pair: tuple[int, int], k: int, doubled: str, apart: bool
 ) -> dict[str, tuple[int, ...]]:
-    """The ``k``-th sizes of a pair; ``doubled`` says which stated sizes the second doubles."""
+    """The ``k``-th sizes of a pair; ``doubled`` says which stated sizes the second doubles.
+
+    ``apart`` says whether open sizes of other names or places differ in the second.
+    """
     declared = {value.name: dimensions(value) or () for value in graph_inputs(model)}
     batches = {dims[0] for dims in declared.values() if len(dims) > 1}
     named = {
@@ -70,15 +76,30 @@ def _probe(
         if name in stated and dim
     }
 
+    def is_batch(dim: int | str, axis: int, rank: int) -> bool:
+        return dim in batches if dim else axis == 0 and rank > 1
+
+    opened = list(
+        dict.fromkeys(
+            dim or axis  # sizes without a name are told apart by their axis
+            for dims in declared.values()
+            for axis, dim in enumerate(dims)
+            if not isinstance(dim, int) and not is_batch(dim, axis, len(dims))
+        )
+    )
+
     def size(name: str, axis: int) -> int:
         dim = declared[name][axis]
         if isinstance(dim, int):
             return dim
-        is_batch = dim in batches if dim else axis == 0 and len(declared[name]) > 1
+        batch = is_batch(dim, axis, len(declared[name]))
         fixed = stated[name][axis] if name in stated else named.get(dim)
         if fixed is None:
-            return BATCHES[k] if is_batch else pair[k]
-        differs = doubled == "all" or (doubled == "batch" and is_batch)
+            if batch:
+                return BATCHES[k]
+            place = opened.index(dim or axis) if apart else 0
+            return pair[k] + k * place * (pair[1] - pair[0])
+        differs = doubled == "all" or (doubled == "batch" and batch)
         return fixed * (k + 1) if differs else fixed
 
     return {

@@ -12,7 +12,7 @@ import onnx
 
 from prunecvt_passes import runtime
 from prunecvt_passes.errors import PrunecvtError, UnsupportedError
-from prunecvt_passes.graph import Shapes
+from prunecvt_passes.graph import Shapes, taken_names, unused
 from prunecvt_passes.model import Model, fill
 from prunecvt_passes.samples import InputSizes, graph_inputs, probes, random_inputs
 
@@ -36,9 +36,14 @@ def infer(model: Model, stated: InputSizes | None = None) -> tuple[Shapes, Sizes
         UsageError: E203, a stated size does not fit.
     """
     failure: PrunecvtError | None = None
+    failed: list[Sizes] = []
     for first, second in probes(model, stated or {}):
+        if first in failed:
+            continue
         try:
+            failed.append(first)
             sizes, dtypes, inferred = _at(model, first)
+            failed.pop()
             other = sizes if first == second else _at(model, second)[0]
         except UnsupportedError as error:
             failure = failure or error
@@ -52,7 +57,7 @@ def infer(model: Model, stated: InputSizes | None = None) -> tuple[Shapes, Sizes
         }
         loose = data_dependent(model, inferred)
         dynamic.update({name: (True,) * len(sized[name]) for name in loose & sized.keys()})
-        return Shapes(sized, dynamic, dtypes), first
+        return Shapes(sized, dynamic, dtypes, other), first
     raise UnsupportedError(
         "E402",
         "no input size was found that the model runs at",
@@ -146,7 +151,8 @@ def _asked(model: Model, inputs: Sizes, missing: list[str]) -> Sizes:
     del graph.value_info[:]
     types = _tensor_types(probe, set(missing))
     asked = [name for name in missing if name in types]
-    shown = {f"{name}__shape": name for name in asked}
+    taken = taken_names(graph)
+    shown = {unused(f"{name}__shape", taken): name for name in asked}
     for output, name in shown.items():
         graph.node.add(op_type="Shape", input=[name], output=[output])
     del graph.output[:]

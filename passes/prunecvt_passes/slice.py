@@ -13,6 +13,7 @@ import onnx
 from prunecvt_passes.choose import Removal
 from prunecvt_passes.clean import drop_dead
 from prunecvt_passes.flow import Count
+from prunecvt_passes.graph import taken_names, unused
 from prunecvt_passes.groups import Bools, Groups
 from prunecvt_passes.model import Array, Model
 
@@ -58,6 +59,7 @@ def _rewrite_counts(model: Model, groups: Groups, kept: Bools) -> None:
     for count in groups.channels.counts:
         parameters[count.node.index, count.slot].append(count)
     added: dict[str, Array] = {}
+    taken = taken_names(model.proto.graph)
     for (index, slot), counts in parameters.items():
         values = list(counts[0].values)
         for count in counts:
@@ -70,7 +72,7 @@ def _rewrite_counts(model: Model, groups: Groups, kept: Bools) -> None:
         if isinstance(slot, str):
             _set_attribute(node, slot, values, single=slot == "group")
             continue
-        own = f"{node.output[0]}__{slot}"
+        own = unused(f"{node.output[0]}__{slot}", taken)
         while len(node.input) <= slot:
             node.input.append("")
         old = model.weights.get(node.input[slot])
@@ -97,6 +99,7 @@ def _set_attribute(node: onnx.NodeProto, name: str, values: list[int], single: b
 def _rewrite_indices(model: Model, groups: Groups, kept: Bools) -> None:
     """Renumbers constant indices into an axis that lost channels."""
     added: dict[str, Array] = {}
+    taken = taken_names(model.proto.graph)
     for remap in groups.channels.remaps:
         keep = kept[remap.labels]
         if keep.all():
@@ -105,7 +108,7 @@ def _rewrite_indices(model: Model, groups: Groups, kept: Bools) -> None:
         indices = model.weights[node.input[remap.place]]
         indices = np.where(indices < 0, indices + keep.size, indices)
         places = np.cumsum(keep) - 1
-        own = f"{node.output[0]}__{remap.place}"
+        own = unused(f"{node.output[0]}__{remap.place}", taken)
         added[own] = places[indices[keep[indices]]].astype(indices.dtype)
         node.input[remap.place] = own
     model.set_weights(added)

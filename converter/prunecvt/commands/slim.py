@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from prunecvt.commands import flags
 from prunecvt.commands.terminal import Terminal, write
 
 
 def slim(
+    context: typer.Context,
     model: flags.Input,
     output: flags.Output = None,
     ratio: flags.Ratio = 0.4,
@@ -49,7 +52,9 @@ def slim(
     """Remove whole channels from a trained ONNX model, check the result, write and time it."""
     given = locals()
     terminal = Terminal.of(quiet or json, verbose, no_color)
-    out = output or model.with_name(f"{model.stem}_slim.onnx")
+    out = output or model.parent / f"{model.stem}_slim.onnx"
+    if plan is not None:
+        _refuse_beside_plan(context)
     if dry_run:
         _plan(terminal, {**given, "output": _plan_beside(out, plan)})
         return
@@ -63,7 +68,7 @@ def slim(
         write(report_json(result.report))
         return
     terminal.show(summary_table(result.report))
-    for path in result.paths.all if result.paths else []:
+    for path in reversed(result.paths.all if result.paths else []):
         terminal.show(f"wrote {path}")
 
 
@@ -100,6 +105,20 @@ _DECIDES = (
     *("calib", "verify", "rtol", "atol", "allow_nonfinite"),
     *("report", "threads", "seed", "timeout"),
 )
+
+
+def _refuse_beside_plan(context: typer.Context) -> None:
+    """A plan decides everything: flags that would decide something are refused beside it."""
+    from prunecvt.errors import UsageError
+
+    for name in _DECIDES[:8]:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP"):
+            raise UsageError(
+                "E207",
+                f"--{_RENAMED.get(name, name).replace('_', '-')} says nothing beside --plan",
+                help="leave it out, or make another plan with 'prunecvt plan'",
+            )
 
 
 def options_of(given: dict[str, Any]) -> dict[str, Any]:
@@ -161,7 +180,7 @@ def _plan(terminal: Terminal, given: dict[str, Any]) -> None:
     from prunecvt.writing.write import check_targets, from_bytes, write_set
 
     model: Path = given["model"]
-    out = given["output"] or model.with_name(f"{model.stem}_slim.plan.json")
+    out = given["output"] or model.parent / f"{model.stem}_slim.plan.json"
     check_targets([out], inputs=[model], force=given["force"])
     planned = plan_model(model, **options_of(given))
     text = planned.plan.to_json()

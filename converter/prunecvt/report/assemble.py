@@ -38,6 +38,7 @@ from prunecvt_passes.choose import Removal
 from prunecvt_passes.graph import opset_of
 from prunecvt_passes.groups import Group, Groups
 from prunecvt_passes.model import Model
+from prunecvt_passes.normalise import Dense
 from prunecvt_passes.plan import Plan
 from prunecvt_passes.samples import dimensions, graph_inputs
 from prunecvt_passes.score import Scores
@@ -263,6 +264,13 @@ def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = No
     found = []
     if slimmed.oracle is None:
         found.append("the checks were left out by --no-verify")
+    if options.passes:
+        found.append(
+            f"the oracle speaks of the cut alone: {', '.join(options.passes)} ran after it, and "
+            "'prunecvt verify' does not know what changed"
+        )
+    found += _guessed_sizes(slimmed, options)
+    found += _small_cut(slimmed, options)
     plan = slimmed.facts.values.get(Plan)
     if plan is not None and plan.model_sha256 != slimmed.sha256:
         found.append(
@@ -279,9 +287,47 @@ def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = No
             f"widths are rounded to multiples of {options.round_to}: onnxruntime's blocked "
             "convolutions want multiples of 4 or 8, and may be slower without"
         )
+    if layout is not None and layout.after.nchwc_convs > layout.before.nchwc_convs:
+        gained = layout.after.nchwc_convs - layout.before.nchwc_convs
+        found.append(
+            f"{gained} more convolutions run in onnxruntime's blocked layout than in the original: "
+            "that part of the gain comes from the file's form or its widths, not from fewer MACs"
+        )
     if layout is not None and layout.fell_off:
         names = ", ".join(layout.fell_off[:5])
         found.append(
             f"{len(layout.fell_off)} convolutions left onnxruntime's blocked layout: {names}"
         )
     return found
+
+
+def _guessed_sizes(slimmed: Slimmed, options: Options) -> list[str]:
+    """Names the sizes that were made up for inputs of open size; a batch is no matter."""
+    sizes = slimmed.facts.get(Dense).sizes
+    guessed = []
+    for value in graph_inputs(slimmed.source):
+        dims = dimensions(value) or ()
+        batch = len(dims) > 1
+        if value.name not in options.input_shape and any(
+            not isinstance(dim, int) for dim in dims[1 if batch else 0 :]
+        ):
+            guessed.append(f"{value.name}:{','.join(map(str, sizes[value.name]))}")
+    if not guessed:
+        return []
+    text = f"input sizes were made up where the model leaves them open ({' '.join(guessed)})"
+    return [f"{text}: latency and MACs hold for them; give real ones with --input-shape"]
+
+
+def _small_cut(slimmed: Slimmed, options: Options) -> list[str]:
+    """Says so where rounding left much less cut than was asked for."""
+    groups = slimmed.groups.groups
+    asked = options.ratio * sum(group.size for group in groups)
+    cut = int(slimmed.removal.removed.sum())
+    rounded = sum("rounds up" in reason for reason in slimmed.removal.reasons.values())
+    if slimmed.scores is None or not rounded or cut > 0.75 * asked:
+        return []
+    share = cut / sum(group.size for group in groups)
+    return [
+        f"of the channels {options.ratio:.1%} were to go and {share:.1%} went: rounding widths up "
+        f"left {rounded} groups whole; a larger --ratio or a smaller --round-to cuts more"
+    ]

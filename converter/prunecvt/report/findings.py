@@ -75,8 +75,8 @@ def _of_drift(report: Report) -> list[str]:
     notes = []
     if cut_groups(report) and not recovered(report):
         notes.append(
-            "No recovery was done: the kept weights are the original's. "
-            "Expect lower accuracy than recovery on calibration data gives."
+            "No recovery was done: the kept weights are the original's. Expect to lose "
+            "accuracy, all of it at high ratios; cut less, or fine-tune the result."
         )
     fidelity = report.verify.fidelity if report.verify is not None else None
     if fidelity is not None and fidelity.finite < 1:

@@ -149,8 +149,13 @@ class Totals(Record):
 
 
 class OracleCheck(Record):
-    """Slimmed model against the original with the removed channels multiplied by zero."""
+    """Slimmed model against the original with the removed channels multiplied by zero.
 
+    ``at`` is where ``max_rel`` was found: at the outputs, or, where these are too close to a
+    Sigmoid's zero to tell, before it.
+    """
+
+    at: Literal["outputs", "logits"] = "outputs"
     max_abs: float
     max_rel: float
     tolerance: float

@@ -194,7 +194,7 @@ def _failed(stage: str, reason: str, model: Path) -> PrunecvtError:
             "E520",
             "the model does not run in OpenVINO",
             where=where,
-            help="leave the IR out with --no-ir",
+            help="give real input sizes with --input-shape, or leave the IR out with --no-ir",
         )
     return OutputError(
         "E720",

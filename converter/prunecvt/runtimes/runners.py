@@ -85,6 +85,9 @@ def _open_openvino(path: Path, inputs: Mapping[str, Array], threads: int) -> Run
         request = openvino.Core().compile_model(str(path), "CPU", settings).create_infer_request()
         for name, values in inputs.items():
             request.set_tensor(name, openvino.Tensor(np.asarray(values, order="C")))
+        request.infer()
+        if any(0 in tensor.shape for tensor in request.output_tensors):
+            raise RuntimeError("it gives out empty tensors at these input sizes")
     except Exception as error:  # OpenVINO raises plain RuntimeError; it may be missing
         raise _cannot_run("E430", "OpenVINO", path, error) from error
 
@@ -102,5 +105,5 @@ def _cannot_run(code: str, runtime: str, path: Path, error: Exception) -> Unsupp
         code,
         f"{runtime} cannot run the model",
         where=place(str(path), " ".join(str(error).split())),
-        help="check the names and shapes of its inputs, or leave this runtime out of the timing",
+        help="give the real sizes of its inputs with --input-shape NAME:1,3,224,224",
     )
