@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 Progress = Callable[..., None]
+PIPED_WIDTH = 160
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,10 @@ class Terminal:
         return Terminal(quiet, not plain)
 
     def console(self, stderr: bool = False) -> Console:
-        """A console on stdout or stderr."""
-        return Console(stderr=stderr, no_color=not self.color or None, highlight=False)
+        """A console on stdout or stderr; piped output is wide, so that names stay whole."""
+        piped = not (sys.stderr if stderr else sys.stdout).isatty()
+        width = PIPED_WIDTH if piped and "COLUMNS" not in os.environ else None
+        return Console(stderr=stderr, no_color=not self.color or None, highlight=False, width=width)
 
     def show(self, renderable: object) -> None:
         """Prints a table, or a line exactly as it is, on stdout."""
