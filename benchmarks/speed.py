@@ -51,26 +51,25 @@ def timed(times: Times, stage: str, function: Callable[..., T], *given: object) 
 
 
 def ours(path: Path) -> Times:
-    """Seconds per stage, and what is left of the parameters."""
-    from prunecvt_passes.choose import Budget, choose
+    """Seconds per pass of the pipeline that ``slim`` runs, and what is left of the parameters."""
+    from prunecvt_passes import pipeline
+    from prunecvt_passes.choose import Budget
     from prunecvt_passes.cost import parameters
-    from prunecvt_passes.flow import trace
-    from prunecvt_passes.groups import solve
     from prunecvt_passes.model import Model
-    from prunecvt_passes.normalise import Source, normalise
-    from prunecvt_passes.rules import RULES
-    from prunecvt_passes.score import Criterion, score
-    from prunecvt_passes.slice import remove
+    from prunecvt_passes.normalise import Source
+    from prunecvt_passes.recipes import ANALYSE, CUT, DECIDE
+    from prunecvt_passes.score import Criterion
 
     times: Times = {"before": peak()}
     model = timed(times, "load", lambda: Model.take(onnx.load(path)))
-    dense = timed(times, "normalise", normalise, Source(model))
-    channels = timed(times, "trace", trace, dense.graph, RULES)
-    groups = timed(times, "solve", solve, channels)
-    scores = timed(times, "score", score, groups, Criterion())
-    removal = timed(times, "choose", choose, groups, scores, Budget(RATIO, round_to=1))
-    slim = timed(times, "slice", remove, groups, removal)
-    times["left"] = parameters(slim) / parameters(model)
+    facts = pipeline.Facts()
+    for fact in (Source(model), Criterion(), Budget(RATIO, round_to=1)):
+        facts.put(fact)
+    worked = time.process_time()
+    pipeline.run((*ANALYSE, *DECIDE, *CUT), facts)
+    times["cpu"] = time.process_time() - worked
+    times.update({step.name: step.seconds for step in facts.timings if step.name != "draft"})
+    times["left"] = parameters(facts.get(Model)) / parameters(model)
     return times
 
 
