@@ -344,3 +344,15 @@ def test_inputs_of_every_type_can_be_made() -> None:
     arrays = random_inputs(dense.graph.model, dense.sizes)
     types = [helper.np_dtype_to_tensor_dtype(a.dtype) for a in arrays.values()]
     assert types == kinds
+
+
+def test_a_weight_of_another_type_gets_another_header() -> None:
+    tensor = onnx.numpy_helper.from_array(np.ones(3, np.float32), "w")
+    graph = onnx.helper.make_graph([], "g", [], [], [tensor])
+    model = Model.from_proto(onnx.helper.make_model(graph)).copy()
+    model.set_weights({"w": np.ones((2, 2), np.float16), "v": np.zeros(1, np.int64)})
+    written = {t.name: onnx.numpy_helper.to_array(t) for t in model.to_proto().graph.initializer}
+    assert {name: (v.dtype.name, v.shape) for name, v in written.items()} == {
+        "w": ("float16", (2, 2)),
+        "v": ("int64", (1,)),
+    }

@@ -369,3 +369,27 @@ def test_sizes_that_were_made_up_are_named() -> None:
 def test_a_cut_that_rounding_shrinks_is_named() -> None:
     warnings = prunecvt.slim(RESNET, ratio=0.02).report.warnings
     assert any("rounding widths up" in note for note in warnings)
+
+
+def test_a_group_that_gets_its_channel_back_says_why() -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    net (float[N, 3, 2, 2] x) => (float[N, 5] y)
+    <int64[2] sizes = {4, 12}>
+    {
+        a = Conv (x, w)
+        b = Flatten (a)
+        first, others = Split <axis = 1> (b, sizes)
+        c = Concat <axis = 1> (first, others)
+        y = MatMul (c, v)
+    }
+    """
+    model = onnx.parser.parse_model(text)
+    filters = np.random.default_rng(0).standard_normal((4, 3, 1, 1)).astype(np.float32)
+    filters[0] /= 100  # the weakest channel is all that ``first`` holds
+    weights = {"w": filters, "v": np.ones((16, 5), np.float32)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(v, k) for k, v in weights.items())
+    settings = {"ratio": 0.25, "round_to": 1, "criterion": "l2"}
+    (row,) = prunecvt.slim(model, **settings).report.groups
+    assert row.channels_after == row.channels_before
+    assert row.reason == "its channels are the last ones of a tensor"

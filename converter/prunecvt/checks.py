@@ -37,10 +37,9 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Contract:
-    """The slimmed model is valid, runs, and has the original's inputs and outputs."""
+    """The slimmed model is valid, and has the original's inputs and outputs."""
 
     checker: bool
-    ort: bool
     io_contract: bool
 
 
@@ -96,7 +95,7 @@ def check_contract(source: Source, model: Model) -> Contract:
                 where=f"{model.source}: {list(map(_port, new))}, not {list(map(_port, old))}",
                 help="was it slimmed from this model? If prunecvt just did so, please report it",
             )
-    return Contract(True, True, True)
+    return Contract(True, True)
 
 
 def _port(value: onnx.ValueInfoProto) -> tuple[str, int, tuple[int | str, ...] | None]:

@@ -77,7 +77,11 @@ def choose(groups: Groups, scores: Scores, budget: Budget) -> Removal:
             continue
         order = np.argsort(scores.values[group.classes], kind="stable")
         removed[group.classes[order[: group.size - count]]] = True
-    return Removal(_without_empty(groups, scores, removed), reasons)
+    removed = _without_empty(groups, scores, removed)
+    for group in open_groups:
+        if not removed[group.classes].any():
+            reasons.setdefault(group.id, "its channels are the last ones of a tensor")
+    return Removal(removed, reasons)
 
 
 def check(groups: Groups, budget: Budget) -> None:

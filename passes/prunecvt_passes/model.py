@@ -79,28 +79,20 @@ class Model:
 
     def set_weight(self, name: str, values: Array) -> None:
         """Adds or replaces an initializer of a model being built (only on a ``copy()``)."""
-        values = np.asarray(values)
-        values.flags.writeable = False
-        if name in self.weights:
-            tensor = next(t for t in self.proto.graph.initializer if t.name == name)
-        else:
-            tensor = self.proto.graph.initializer.add(name=name)
-        tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
-        tensor.dims[:] = values.shape
-        self.weights[name] = values
+        self.set_weights({name: np.asarray(values)})
 
     def set_weights(self, values: dict[str, Array]) -> None:
         """As ``set_weight`` for many, in one walk over the initializers."""
-        for tensor in self.proto.graph.initializer:
-            if tensor.name in values:
-                tensor.dims[:] = values[tensor.name].shape
-        known = self.weights.keys() & values.keys()
+        headers = {t.name: t for t in self.proto.graph.initializer if t.name in values}
         for name, array in values.items():
-            if name in known:
-                array.flags.writeable = False
-                self.weights[name] = array
-            else:
-                self.set_weight(name, array)
+            old, tensor = self.weights.get(name), headers.get(name)
+            if tensor is None:
+                tensor = self.proto.graph.initializer.add(name=name)
+            if old is None or old.dtype != array.dtype:
+                tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            tensor.dims[:] = array.shape
+            array.flags.writeable = False
+            self.weights[name] = array
 
     def drop_weights(self, names: Iterable[str]) -> None:
         """Removes initializers of a model being built (only on a ``copy()``)."""

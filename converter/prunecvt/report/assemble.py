@@ -168,7 +168,7 @@ def verify_row(slimmed: Slimmed, parity: ParityCheck | None, skipped: list[str])
         return None
     return Verify(
         checker=contract.checker,
-        ort=contract.ort,
+        ort=slimmed.reference is not None,
         io_contract=contract.io_contract,
         masked_dense=slimmed.oracle,
         fidelity=slimmed.fidelity,
