@@ -59,11 +59,12 @@ def ours(path: Path) -> Times:
     from prunecvt_passes.normalise import Source
     from prunecvt_passes.recipes import ANALYSE, CUT, DECIDE
     from prunecvt_passes.score import Criterion
+    from prunecvt_passes.units import Units
 
     times: Times = {"before": peak()}
     model = timed(times, "load", lambda: Model.take(onnx.load(path)))
     facts = pipeline.Facts()
-    for fact in (Source(model), Criterion(), Budget(RATIO, round_to=1)):
+    for fact in (Source(model), Units(), Criterion(), Budget(RATIO, round_to=1)):
         facts.put(fact)
     worked = time.process_time()
     pipeline.run((*ANALYSE, *DECIDE, *CUT), facts)

@@ -22,6 +22,7 @@ from prunecvt_passes.rules import RULES
 from prunecvt_passes.samples import probes, random_inputs
 from prunecvt_passes.score import Criterion, score
 from prunecvt_passes.slice import remove
+from prunecvt_passes.units import Units
 
 Value = str | Array | None
 Dim = int | str | None
@@ -153,10 +154,10 @@ class Outcome:
         return found
 
 
-def grouped(proto: onnx.ModelProto) -> tuple[Dense, Groups]:
+def grouped(proto: onnx.ModelProto, units: Units | None = None) -> tuple[Dense, Groups]:
     """The normal form and the groups of a model."""
     dense = normalise(Source(Model.from_proto(proto)))
-    return dense, solve(trace(dense.graph, RULES))
+    return dense, solve(trace(dense.graph, RULES, units))
 
 
 def random_removal(groups: Groups, ratio: float, seed: int = 0, scope: str = "layer") -> Removal:
@@ -171,9 +172,10 @@ def check_oracle(
     scope: str = "layer",
     decide: Callable[[Groups], Removal] | None = None,
     tolerance: float = 1e-4,
+    units: Units | None = None,
 ) -> Outcome:
     """Asserts that removing channels is multiplying them by zero, and that nothing else changed."""
-    dense, groups = grouped(proto)
+    dense, groups = grouped(proto, units)
     removal = decide(groups) if decide else random_removal(groups, ratio, scope=scope)
     slimmed = remove(groups, removal)
     written = slimmed.to_proto()

@@ -66,8 +66,9 @@ def verify_files(
     if plan is None:
         skipped.append("oracle: no plan was given")
     else:
-        groups = solve(label(dense))
-        removal = replay(groups, read_plan(plan))
+        planned = read_plan(plan)
+        groups = solve(label(dense, planned.units))
+        removal = replay(groups, planned)
         tolerance = Tolerance(chosen.rtol, chosen.atol)
         oracle = compare_masked(groups, removal, model, trials, outcomes, tolerance)
     if chosen.ir:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from prunecvt.errors import UsageError
 from prunecvt_passes.choose import Budget, Scope
+from prunecvt_passes.units import AttentionUnit, GroupedUnit, Units
 
 RTOL = 1e-4
 
@@ -28,6 +29,10 @@ class Options:
         max_ratio_per_layer: no group loses a larger share.
         keep: patterns of node or tensor names that stay whole.
         only: where given, only what matches is cut.
+        attention_unit: ``head`` removes whole heads, ``channel`` the same channels of every head.
+        grouped_unit: ``channel`` removes as many channels of every group of a grouped convolution,
+            ``group`` whole groups.
+        allow_inexact: also cut what a normalisation works across; such groups are marked.
         recover: how accuracy is won back; only ``none`` so far.
         passes: names of installed passes (entry points ``prunecvt.passes``) to run after the cut.
         fold_bn: fold BatchNormalization into the written model.
@@ -56,6 +61,9 @@ class Options:
     max_ratio_per_layer: float = 0.9
     keep: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    attention_unit: AttentionUnit = "head"
+    grouped_unit: GroupedUnit = "channel"
+    allow_inexact: bool = False
     recover: Literal["none"] = "none"
     passes: tuple[str, ...] = ()
     fold_bn: bool = True
@@ -96,6 +104,8 @@ class Options:
         for name in ("min_channels", "threads", "seed"):
             _number(name, getattr(options, name), (int,))
         _one_of("scope", options.scope, ("layer", "global"))
+        _one_of("attention_unit", options.attention_unit, ("head", "channel"))
+        _one_of("grouped_unit", options.grouped_unit, ("channel", "group"))
         _one_of("recover", options.recover, ("none",))
         if not isinstance(options.round_to, int):
             _one_of("round_to", options.round_to, ("auto",))
@@ -121,6 +131,11 @@ class Options:
             tuple(self.keep),
             tuple(self.only),
         )
+
+    @property
+    def units(self) -> Units:
+        """The part that labelling reads."""
+        return Units(self.attention_unit, self.grouped_unit, self.allow_inexact)
 
     def settings(self) -> dict[str, Any]:
         """What the report says of them: plain values, by name."""

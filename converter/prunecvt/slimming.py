@@ -124,9 +124,7 @@ def slim_in_memory(
     Raises:
         PrunecvtError: as ``prunecvt.errors`` lists them.
     """
-    facts, sha256, path = _loaded(model, options)
-    if plan is not None:
-        facts.put(plan)
+    facts, sha256, path = _loaded(model, options, plan)
     passes = [*ANALYSE, *(DECIDE if plan is None else REPLAY), *CUT]
     if options.fold_bn:
         passes += FOLD
@@ -158,11 +156,16 @@ def _finished(facts: Facts, sha256: str, path: Path | None, oracle: OracleCheck 
     )
 
 
-def _loaded(model: Loadable, options: Options) -> tuple[Facts, str, Path | None]:
+def _loaded(
+    model: Loadable, options: Options, plan: Plan | None = None
+) -> tuple[Facts, str, Path | None]:
     """Loads the model and lays out what the first passes read."""
     loaded = load(model, max_memory=options.max_memory, allow_nonfinite=options.allow_nonfinite)
     facts = Facts()
     facts.put(Source(loaded, dict(options.input_shape)))
+    facts.put(options.units if plan is None else plan.units)
+    if plan is not None:
+        facts.put(plan)
     facts.put(Criterion(options.criterion, options.seed))
     facts.put(options.budget)
     facts.put(TrialRequest(options.seed, options.calib))

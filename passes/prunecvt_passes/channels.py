@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prunecvt_passes.graph import Graph, Node
+from prunecvt_passes.units import DEFAULT_UNITS, Units
 
 Labels = npt.NDArray[np.int64]
 Axis = Labels | None
@@ -108,6 +109,7 @@ class Channels:
         ties: pairs of label vectors of equal length.
         pins, reads, producers, uses, counts, remaps: as their classes say.
         per_group: labels of channels that a grouped convolution splits among its groups.
+        units: what is removed as one, as the walk was told.
     """
 
     graph: Graph
@@ -122,3 +124,4 @@ class Channels:
     counts: tuple[Count, ...]
     remaps: tuple[Remap, ...]
     per_group: tuple[Labels, ...]
+    units: Units = DEFAULT_UNITS

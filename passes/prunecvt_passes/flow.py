@@ -29,6 +29,7 @@ from prunecvt_passes.channels import (
 )
 from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node
 from prunecvt_passes.model import Array
+from prunecvt_passes.units import DEFAULT_UNITS, Units
 
 __all__ = [
     "Axes",
@@ -53,6 +54,7 @@ class Flow:
     """The walk in progress; rules read and record through it."""
 
     graph: Graph
+    units: Units = DEFAULT_UNITS
     axes: dict[str, Axes] = field(default_factory=dict)
     total: int = 1
     ranges: list[Range] = field(default_factory=list)
@@ -147,6 +149,7 @@ class Flow:
             tuple(self.counts),
             tuple(self.remaps),
             tuple(self.per_group),
+            self.units,
         )
 
 
@@ -161,14 +164,16 @@ def _is_data(graph: Graph, name: str, values: Array) -> bool:
     return values.ndim > 0 and values.dtype.kind != "O"
 
 
-def trace(graph: Graph, rules: dict[str, Rule]) -> Channels:
+def trace(graph: Graph, rules: dict[str, Rule], units: Units | None = None) -> Channels:
     """Walks ``graph`` once and returns its labels.
 
     Args:
         graph: an index with shapes.
-        rules: operator -> rule; what has no rule pins what it touches.
+        rules: operator (of another than the default domain: ``domain:operator``) -> rule; what has
+            no rule pins what it touches.
+        units: what is removed as one, where there is a choice.
     """
-    flow = Flow(graph)
+    flow = Flow(graph, units or DEFAULT_UNITS)
     for name in graph.inputs:
         flow.axes[name] = flow.plain(name)
     for node in graph.nodes:
@@ -188,11 +193,11 @@ def _step(flow: Flow, node: Node, rules: dict[str, Rule]) -> None:
         unknown(flow, node, "has an input or output of unknown shape", "unknown-shape")
     elif node.domain in DEFAULT_DOMAINS and _sizes_step(flow, node):
         return
-    elif node.domain not in DEFAULT_DOMAINS or node.op not in rules:
+    elif node.kind not in rules:
         unknown(flow, node)
     else:
         recorded = _recorded(flow)
-        made = rules[node.op](flow, node)
+        made = rules[node.kind](flow, node)
         _pin_dropped(flow, node, made, recorded)
         for name, axes in zip(node.outputs, made, strict=False):
             if name:

@@ -44,6 +44,11 @@ class Node:
         return found
 
     @property
+    def kind(self) -> str:
+        """The operator; of another than the default domain ``domain:operator``."""
+        return self.op if self.domain in DEFAULT_DOMAINS else f"{self.domain}:{self.op}"
+
+    @property
     def title(self) -> str:
         """How messages call the node: its operator and its name (or what it makes)."""
         return f"{self.op} '{self.name or next(filter(None, self.outputs), self.index)}'"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
 
 import numpy as np
 
 from prunecvt_passes.choose import Removal
 from prunecvt_passes.errors import UsageError
 from prunecvt_passes.groups import Groups
+from prunecvt_passes.units import DEFAULT_UNITS, AttentionUnit, GroupedUnit, Units
 
 SCHEMA_VERSION = 1
 
@@ -38,17 +39,22 @@ class PlannedGroup:
 
 @dataclass(frozen=True)
 class Plan:
-    """Channels of every producing node, also those left whole, in the order of the graph."""
+    """Channels of every producing node, also those left whole, in the order of the graph.
+
+    ``units`` says what was removed as one; it is part of what the groups mean.
+    """
 
     model_sha256: str
     channels: tuple[PlannedChannels, ...]
     groups: tuple[PlannedGroup, ...]
+    units: Units = DEFAULT_UNITS
 
     def to_json(self) -> str:
         """The document; the same plan always gives the same text."""
         document = {
             "schema_version": SCHEMA_VERSION,
             "model_sha256": self.model_sha256,
+            "units": asdict(self.units),
             "channels": [
                 {"tensor": c.tensor, "width": c.width, "kept": list(c.kept)} for c in self.channels
             ],
@@ -108,7 +114,18 @@ def _parsed(document: dict[str, Any]) -> Plan:
             )
             for g in document.get("groups", ())
         ),
+        _units(document.get("units", {})),
     )
+
+
+def _units(stated: dict[str, Any]) -> Units:
+    """What was removed as one; an older plan does not say, and means the defaults."""
+    units = Units(**stated)
+    if units.attention not in get_args(AttentionUnit) or units.grouped not in get_args(GroupedUnit):
+        raise ValueError(f"units are {stated!r}")
+    if not isinstance(units.inexact, bool):
+        raise ValueError(f"inexact is {units.inexact!r}")
+    return units
 
 
 def _index(value: object) -> int:
@@ -136,7 +153,7 @@ def write_down(groups: Groups, removal: Removal, model_sha256: str) -> Plan:
         )
         for group in groups.groups
     ]
-    return Plan(model_sha256, tuple(channels), tuple(planned))
+    return Plan(model_sha256, tuple(channels), tuple(planned), groups.channels.units)
 
 
 def replay(groups: Groups, plan: Plan) -> Removal:

@@ -13,11 +13,12 @@ from prunecvt_passes.plan import replay
 from prunecvt_passes.rules import RULES
 from prunecvt_passes.score import score
 from prunecvt_passes.slice import remove
+from prunecvt_passes.units import Units
 
 
-def label(dense: Dense) -> Channels:
+def label(dense: Dense, units: Units) -> Channels:
     """Gives every axis of every tensor its labels."""
-    return trace(dense.graph, RULES)
+    return trace(dense.graph, RULES, units)
 
 
 def draft(dense: Dense) -> Model:

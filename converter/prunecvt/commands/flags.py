@@ -57,6 +57,29 @@ Only = Annotated[
     Optional[list[str]],
     typer.Option(help="Cut only what these globs match; repeatable.", rich_help_panel=_CUT),
 ]
+AttentionUnit = Annotated[
+    str,
+    typer.Option(
+        help="head: whole heads of an attention; channel: the same channels of every head.",
+        rich_help_panel=_CUT,
+    ),
+]
+GroupedUnit = Annotated[
+    str,
+    typer.Option(
+        help="channel: as many channels of every group of a grouped convolution; group: whole "
+        "groups.",
+        rich_help_panel=_CUT,
+    ),
+]
+AllowInexact = Annotated[
+    bool,
+    typer.Option(
+        "--allow-inexact",
+        help="Also cut what a normalisation works across; such groups are marked.",
+        rich_help_panel=_CUT,
+    ),
+]
 Recover = Annotated[str, typer.Option(help="How accuracy is won back: none.", rich_help_panel=_CUT)]
 Passes = Annotated[
     Optional[list[str]],

@@ -13,6 +13,9 @@ from prunecvt.commands.terminal import Terminal, write
 def inspect(
     model: flags.Input,
     criterion: flags.Criterion = "auto",
+    attention_unit: flags.AttentionUnit = "head",
+    grouped_unit: flags.GroupedUnit = "channel",
+    allow_inexact: flags.AllowInexact = False,
     json: flags.Json = False,
     input_shape: flags.InputShapes = None,
     allow_nonfinite: flags.Nonfinite = False,

@@ -23,6 +23,9 @@ def slim(
     max_ratio: flags.MaxRatio = 0.9,
     keep: flags.Keep = None,
     only: flags.Only = None,
+    attention_unit: flags.AttentionUnit = "head",
+    grouped_unit: flags.GroupedUnit = "channel",
+    allow_inexact: flags.AllowInexact = False,
     recover: flags.Recover = "none",
     passes: flags.Passes = None,
     plan: flags.PlanFile = None,
@@ -83,6 +86,9 @@ def plan(
     max_ratio: flags.MaxRatio = 0.9,
     keep: flags.Keep = None,
     only: flags.Only = None,
+    attention_unit: flags.AttentionUnit = "head",
+    grouped_unit: flags.GroupedUnit = "channel",
+    allow_inexact: flags.AllowInexact = False,
     force: flags.Force = False,
     json: flags.Json = False,
     input_shape: flags.InputShapes = None,
@@ -101,6 +107,7 @@ def plan(
 _RENAMED = {"max_ratio": "max_ratio_per_layer"}
 _DECIDES = (
     *("ratio", "criterion", "scope", "round_to", "min_channels", "max_ratio", "keep", "only"),
+    *("attention_unit", "grouped_unit", "allow_inexact"),
     *("recover", "passes", "fold_bn", "ir", "fp16", "bench", "force"),
     *("calib", "verify", "rtol", "atol", "allow_nonfinite"),
     *("report", "threads", "seed", "timeout"),
@@ -111,7 +118,7 @@ def _refuse_beside_plan(context: typer.Context) -> None:
     """A plan decides everything: flags that would decide something are refused beside it."""
     from prunecvt.errors import UsageError
 
-    for name in _DECIDES[:8]:
+    for name in _DECIDES[:11]:
         source = context.get_parameter_source(name)
         if source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP"):
             raise UsageError(

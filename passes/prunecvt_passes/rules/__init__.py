@@ -1,7 +1,8 @@
 """The rule table: how labels flow through each operator.
 
 Adding an operator is one name in a family's tuple; a new behaviour is one function in the family's
-file and one row here. What is not listed pins what it touches, and the report says so.
+file and one row here (operators of other domains as ``domain:operator``). What is not listed pins
+what it touches, and the report says so.
 """
 
 from __future__ import annotations
