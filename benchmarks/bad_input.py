@@ -112,7 +112,7 @@ def writing_faults(folder: Path) -> list[bool]:
     (folder / "out.onnx").write_text("an older output")
     (folder / "folder.onnx").mkdir()
     cases: list[tuple[str, Path, tuple[str, ...], Callable[[], None] | None]] = [
-        ("output is the input", mine, ("--force",), None),
+        ("output is the input", mine, (), None),
         ("output exists", folder / "out.onnx", (), None),
         ("output is a folder", folder / "folder.onnx", ("--force",), None),
         ("output below a file", folder / "taken" / "out.onnx", (), None),
@@ -153,10 +153,9 @@ def killed(folder: Path, kills: int) -> bool:
     subprocess.run([*COMMAND, *slim], check=True, stdout=subprocess.DEVNULL)
     left = [path.name for path in folder.iterdir() if not path.name.startswith("out.")]
     print(
-        f"\nkilled {kills} times at random moments: {states['old']} times the old output was",
-        end="",
+        f"\nkilled {kills} times at random moments: the old output was whole {states['old']} times,"
+        f" the new one complete {states['new']} times, neither {states['neither']} times;"
     )
-    print(f" whole, {states['new']} times the new one complete, {states['neither']} times neither;")
     print(f"left behind after the next run: {', '.join(left) or 'nothing'}")
     return not states["neither"] and not left
 
