@@ -36,13 +36,17 @@ def evaluate(graph: Graph) -> dict[str, Known]:
     """Returns what is known of every tensor that follows from shapes and constants."""
     known: dict[str, Known] = {}
     for node in graph.nodes:
-        if node.domain in DEFAULT_DOMAINS and len(node.outputs) == 1:
-            found = (
-                _shape(graph, node) if node.op in ("Shape", "Size") else _step(graph, node, known)
-            )
-            if found is not None:
-                known[node.outputs[0]] = found
+        found = step(graph, node, known)
+        if found is not None:
+            known[node.outputs[0]] = found
     return known
+
+
+def step(graph: Graph, node: Node, known: dict[str, Known]) -> Known | None:
+    """What ``node`` makes of ``known``; None where that does not follow from it."""
+    if node.domain not in DEFAULT_DOMAINS or len(node.outputs) != 1:
+        return None
+    return _shape(graph, node) if node.op in ("Shape", "Size") else _step(graph, node, known)
 
 
 def _shape(graph: Graph, node: Node) -> Known | None:
@@ -150,6 +154,7 @@ _MOVES: dict[str, Callable[[Graph, Node, list[Array]], Array]] = {
         v[0], np.broadcast_shapes(v[0].shape, tuple(int(i) for i in v[1]))
     ),
     "Tile": lambda g, n, v: np.tile(v[0], v[1]),
+    "Transpose": lambda g, n, v: np.transpose(v[0], n.attributes.get("perm")),
 }
 
 

@@ -8,6 +8,7 @@ runtime session reads the arrays in place.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -124,5 +125,7 @@ def fill(tensor: onnx.TensorProto, values: Array) -> None:
             v if isinstance(v, bytes) else str(v).encode() for v in values.flat
         ]
         return
-    full = numpy_helper.from_array(values)
-    tensor.raw_data = full.raw_data
+    if values.dtype.isbuiltin == 1 and values.dtype.isnative and sys.byteorder == "little":
+        tensor.raw_data = values.tobytes()  # as from_array does, without its second copy
+    else:
+        tensor.raw_data = numpy_helper.from_array(values).raw_data

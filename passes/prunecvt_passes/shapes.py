@@ -1,7 +1,8 @@
 """Shapes of every tensor, at two probe sizes, so that fixed dimensions are told from dynamic ones.
 
-``onnx.shape_inference`` runs on the graph without its weights; what it leaves open is asked of
-onnxruntime in one run that gives out shapes only.
+``onnx.shape_inference`` runs on the graph without its weights; what it leaves open is deduced node
+by node from shape arithmetic, and what that leaves open is asked of onnxruntime in one run that
+gives out shapes only.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import logging
 import onnx
 
 from prunecvt_passes import runtime
+from prunecvt_passes.deduce import deduce
 from prunecvt_passes.errors import PrunecvtError, UnsupportedError
-from prunecvt_passes.graph import Shapes, taken_names, unused
+from prunecvt_passes.graph import Graph, Shapes, index, taken_names, unused
 from prunecvt_passes.model import Model, fill
 from prunecvt_passes.samples import InputSizes, graph_inputs, probes, random_inputs
 
@@ -35,6 +37,7 @@ def infer(model: Model, stated: InputSizes | None = None) -> tuple[Shapes, Sizes
         UnsupportedError: E402, no probed size runs.
         UsageError: E203, a stated size does not fit.
     """
+    wiring = index(model)
     failure: PrunecvtError | None = None
     failed: list[Sizes] = []
     for first, second in probes(model, stated or {}):
@@ -42,9 +45,9 @@ def infer(model: Model, stated: InputSizes | None = None) -> tuple[Shapes, Sizes
             continue
         try:
             failed.append(first)
-            sizes, dtypes, inferred = _at(model, first)
+            sizes, dtypes, inferred = _at(wiring, first)
             failed.pop()
-            other = sizes if first == second else _at(model, second)[0]
+            other = sizes if first == second else _at(wiring, second)[0]
         except UnsupportedError as error:
             failure = failure or error
             log.debug("inputs of %s do not run: %s", first, error.where)
@@ -70,11 +73,12 @@ def _same_rank(shape: tuple[int, ...], other: tuple[int, ...] | None) -> bool:
     return other is not None and len(other) == len(shape)
 
 
-def _at(model: Model, inputs: Sizes) -> tuple[Sizes, dict[str, int], set[str]]:
+def _at(wiring: Graph, inputs: Sizes) -> tuple[Sizes, dict[str, int], set[str]]:
     """Shapes and element types with the graph inputs at the given sizes.
 
     The third are the tensors whose shape needed no run.
     """
+    model = wiring.model
     proto = _concrete(model, inputs)
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=True)
@@ -91,11 +95,8 @@ def _at(model: Model, inputs: Sizes) -> tuple[Sizes, dict[str, int], set[str]]:
         dims = tensor.shape.dim
         if tensor.HasField("shape") and all(d.HasField("dim_value") for d in dims):
             sizes[value.name] = tuple(d.dim_value for d in dims)
-            if min(sizes[value.name], default=1) < 0:
-                raise UnsupportedError(
-                    "E402", "the inputs are too small", where=f"{model.source}: '{value.name}'"
-                )
     stated = set(sizes)
+    deduce(wiring, sizes, dtypes)
     missing = _missing(model, sizes)
     if missing:
         sizes.update(_asked(model, inputs, missing))
