@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -293,3 +295,36 @@ def test_a_small_model_is_one_file(tmp_path: Path) -> None:
     write_set(onnx_parts(model, tmp_path / "m.onnx"))
     assert list(contents(tmp_path)) == ["m.onnx"]
     assert (tmp_path / "m.onnx").read_bytes() == serialize_onnx(model)
+
+
+def test_a_message_written_piece_by_piece_is_the_message(tmp_path: Path) -> None:
+    proto = stack(24).model("r2")
+    proto.metadata_props.add(key="a", value="b")
+    proto.graph.doc_string = "a graph"
+    proto.graph.initializer[0].doc_string = "a weight"
+    large = np.arange(4096)
+    model = Model.from_proto(proto)
+    model.set_weights(
+        {
+            "bits": large % 2 == 0,
+            "four_bits": (large % 8).astype(ml_dtypes.int4),
+            "brain": large.astype(ml_dtypes.bfloat16),
+            "turned": large.reshape(64, 64).T,
+            "texts": np.array([b"a", b"longer"], dtype=object),
+            "none": np.zeros((0, 3), np.float32),
+        }
+    )
+    write_set(onnx_parts(model, tmp_path / "m.onnx"))
+    assert (tmp_path / "m.onnx").read_bytes() == serialize_onnx(model)
+
+
+def test_a_file_is_written_without_holding_it(tmp_path: Path) -> None:
+    model = Model.from_proto(stack(8).model("r2"))
+    model.set_weights({f"large{k}": np.ones(1 << 20, np.float32) for k in range(4)})
+    tracemalloc.start()
+    try:
+        write_set(onnx_parts(model, tmp_path / "m.onnx"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < model.nbytes / 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -16,6 +17,10 @@ from prunecvt_passes.model import Array, Model, fill
 log = logging.getLogger("prunecvt")
 SHARED_BYTES = 1024  # smaller initializers travel inside the proto: shape inference reads them
 _SILENT = 4
+# Where initializers that are handed in claim to lie: onnxruntime wants the file to be there and
+# never reads it. (Its add_external_initializers needs none, but copies all of them on loading.)
+_PLACEHOLDER = Path(__file__).resolve()
+_FOLDER_KEY = "session.model_external_initializers_file_folder_path"
 onnxruntime.disable_telemetry_events()  # Windows builds report home; others do not
 
 
@@ -42,8 +47,9 @@ def skeleton(model: Model) -> tuple[onnx.ModelProto, dict[str, Array]]:
             continue
         shared[tensor.name] = np.ascontiguousarray(values)
         tensor.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in (("location", "memory"), ("offset", "0"), ("length", str(values.nbytes))):
-            tensor.external_data.add(key=key, value=value)
+        where = {"location": _PLACEHOLDER.name, "offset": 0, "length": values.nbytes}
+        for key, value in where.items():
+            tensor.external_data.add(key=key, value=str(value))
     return proto, shared
 
 
@@ -70,15 +76,18 @@ def session(model: Model, *, threads: int = 0) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if shared:
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in shared.values()]
-        options.add_external_initializers(list(shared), values)
+    options.add_session_config_entry(_FOLDER_KEY, str(_PLACEHOLDER.parent))
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in shared.values()]
+    for name, value in zip(shared, values, strict=True):
+        options.add_initializer(name, value)
     try:
-        return onnxruntime.InferenceSession(
+        opened = onnxruntime.InferenceSession(
             proto.SerializeToString(),
             options,
             providers=["CPUExecutionProvider"],
         )
+        opened.weights_read_in_place = values  # have to live as long as the session
+        return opened
     except PrunecvtError:
         raise
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
