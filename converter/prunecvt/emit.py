@@ -225,6 +225,7 @@ def _read_back(slimmed: Slimmed, options: Options, path: Path) -> None:
     inputs, outputs = slimmed.reference
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4
+    settings.add_session_config_entry("session.disable_prepacking", "1")  # copies weights
     try:
         opened = onnxruntime.InferenceSession(
             str(path), settings, providers=["CPUExecutionProvider"]
