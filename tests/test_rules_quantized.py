@@ -109,6 +109,17 @@ def quantised_by_a_computed_scale(net: Net) -> None:
     net.last(net.add("DequantizeLinear", quantised, np.float32(0.1), np.int8(0)))
 
 
+@row(lost={"middle": 5})
+def matrix_in_blocks_loses_columns(net: Net) -> None:
+    net.opset, net.ir = 21, 10
+    values = net.rng.integers(-127, 128, (8, 10)).astype(np.int8)
+    zero = net.constant(net.rng.integers(-3, 4, (2, 10)).astype(np.int8))
+    scale = net.positive(2, 10)
+    matrix = net.add("DequantizeLinear", values, scale, zero, axis=0, block_size=4)
+    x = net.add("MatMul", net.input("N", 8), matrix, name="middle")
+    net.head(net.add("Relu", x), 10)
+
+
 @pytest.mark.parametrize("case", row.cases)
 def test_oracle(case: Any) -> None:
     check_row(case)

@@ -36,12 +36,16 @@ class Pin:
 
 @dataclass(frozen=True)
 class Read:
-    """Input ``place`` of ``node`` sums over ``axis``: there a removed channel is set to zero."""
+    """Input ``place`` of ``node`` sums over ``axis``: there a removed channel is set to zero.
+
+    ``zero`` is the tensor that holds the zero point of a quantised input, "" where zero is 0.
+    """
 
     node: Node
     place: int
     axis: int
     labels: Labels
+    zero: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node
+from prunecvt_passes.graph import Graph, Node
 from prunecvt_passes.model import Model
+from prunecvt_passes.quantization import FACTORS, MICROSOFT, factors
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Cost:
 
     Attributes:
         params: elements of all floating-point and quantised weights.
-        macs: multiply-accumulates of all Conv, ConvTranspose, Gemm and MatMul for one inference, at
+        macs: multiply-accumulates of all convolutions and matrix products for one inference, at
             the sizes the shapes were found at and a batch of one where the batch is dynamic.
         uncounted: such nodes that do not count: of unknown shape, or in bodies of If, Loop, Scan.
     """
@@ -35,8 +36,11 @@ def _uncounted(graph: Graph) -> int:
     bodies = [body for node in graph.nodes for body in node.subgraphs]
     inside = sum(node.op_type in _CONTRACTIONS for body in bodies for node in body.node)
     return inside + sum(
-        node.op in _CONTRACTIONS
-        and any(graph.shape(name) is None for name in (*node.inputs[:2], node.outputs[0]))
+        node.kind in _CONTRACTIONS
+        and any(
+            graph.shape(name) is None
+            for name in (*(node.inputs[factor.data] for factor in factors(node)), node.outputs[0])
+        )
         for node in graph.nodes
     )
 
@@ -50,18 +54,22 @@ def parameters(model: Model) -> int:
 
 def node_macs(graph: Graph, node: Node) -> int:
     """Multiply-accumulates of one node, 0 for what is not a contraction or has no known shape."""
-    if node.domain not in DEFAULT_DOMAINS or node.op not in _CONTRACTIONS:
+    if node.kind not in _CONTRACTIONS:
         return 0
-    first, second = graph.shape(node.inputs[0]), graph.shape(node.inputs[1])
+    first, second = (graph.shape(node.inputs[factor.data]) for factor in factors(node))
     made = graph.shape(node.outputs[0])
     if first is None or second is None or made is None:
         return 0
-    if node.op == "Conv":
+    if node.op in ("Conv", "ConvInteger", "QLinearConv"):
         return math.prod(made) * math.prod(second[1:])
     if node.op == "ConvTranspose":
         return math.prod(first) * math.prod(second[1:])
-    summed = first[0] if node.op == "Gemm" and node.attributes.get("transA", 0) else first[-1]
+    summed = (
+        first[0] if node.op in ("Gemm", "QGemm") and node.attributes.get("transA", 0) else first[-1]
+    )
     return math.prod(made) * summed
 
 
-_CONTRACTIONS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+_CONTRACTIONS = frozenset(
+    ("Conv", "ConvTranspose", "Gemm", "MatMul", f"{MICROSOFT}:MatMulNBits", *FACTORS)
+)

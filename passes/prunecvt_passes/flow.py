@@ -29,6 +29,7 @@ from prunecvt_passes.channels import (
 )
 from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node
 from prunecvt_passes.model import Array
+from prunecvt_passes.quantization import INTEGER_BIASES
 from prunecvt_passes.units import DEFAULT_UNITS, Units
 
 __all__ = [
@@ -160,7 +161,10 @@ Rule = Callable[[Flow, Node], Sequence[Axes]]
 def _is_data(graph: Graph, name: str, values: Array) -> bool:
     """Whether an initializer holds weights or data rather than sizes and indices."""
     if values.ndim == 1 and values.dtype.kind in "iu" and values.dtype.itemsize > 2:
-        return all(node.op == "DequantizeLinear" for node, _ in graph.readers.get(name, ()))
+        return all(
+            node.op == "DequantizeLinear" or INTEGER_BIASES.get(node.kind) == place
+            for node, place in graph.readers.get(name, ())
+        )
     return values.ndim > 0 and values.dtype.kind != "O"
 
 

@@ -25,43 +25,66 @@ class Difference:
 
 
 def masked(groups: Groups, removal: Removal) -> Model:
-    """Returns the original with a Mul by a 0/1 vector in front of every read of removed channels.
+    """Returns the original with removed channels set to zero in front of everything that sums them.
 
-    It shares every weight with the original and none of the code that slices.
+    Numbers are multiplied by a vector of 0 and 1; quantised ones are set to their zero point. It
+    shares every weight with the original and none of the code that slices.
     """
     channels = groups.channels
     graph = channels.graph
     kept = ~removal.removed[groups.class_of]
     model = graph.model.copy()
-    by_read: dict[tuple[int, int], list[tuple[int, Array]]] = defaultdict(list)
+    by_read: dict[tuple[int, int, str], list[tuple[int, Array]]] = defaultdict(list)
     for read in channels.reads:
         if not kept[read.labels].all():
-            by_read[read.node.index, read.place].append((read.axis, kept[read.labels]))
-    made: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+            key = (read.node.index, read.place, read.zero)
+            by_read[key].append((read.axis, kept[read.labels]))
+    made: dict[tuple[str, str, tuple[int, ...], bytes], str] = {}
     inserts: dict[int, list[onnx.NodeProto]] = defaultdict(list)
     masks: dict[str, Array] = {}
-    for (index, place), cuts in by_read.items():
+    for (index, place, zero), cuts in by_read.items():
         node = model.proto.graph.node[index]
         name = node.input[place]
         shape = graph.shape(name) or ()
         mask = np.ones((1,) * len(shape), bool)
         for axis, keep in cuts:
             mask = mask & keep.reshape([-1 if k == axis else 1 for k in range(len(shape))])
-        key = (name, mask.shape, mask.tobytes())
-        if key not in made:
-            made[key] = f"{name}__masked_{len(made)}"
-            masks[f"{made[key]}__mask"] = mask.astype(_dtype(graph, name))
-            inserts[index].append(
-                onnx.helper.make_node("Mul", [name, f"{made[key]}__mask"], [made[key]])
-            )
-        node.input[place] = made[key]
-    nodes = list(model.proto.graph.node)
+        same = (name, zero, mask.shape, mask.tobytes())
+        if same not in made:
+            made[same] = f"{name}__masked_{len(made)}"
+            dtype = _dtype(graph, zero or name)  # the type of a quantised tensor is its zero's
+            found, nodes = _masking(name, zero, made[same], dtype, mask)
+            masks[f"{made[same]}__mask"] = found
+            inserts[index] += nodes
+        node.input[place] = made[same]
+    originals = list(model.proto.graph.node)
     del model.proto.graph.node[:]
-    for index, node in enumerate(nodes):
+    for index, node in enumerate(originals):
         model.proto.graph.node.extend(inserts.get(index, ()))
         model.proto.graph.node.append(node)
     model.set_weights(masks)
     return model
+
+
+def _masking(
+    name: str, zero: str, made: str, dtype: np.dtype[Any], mask: Array
+) -> tuple[Array, list[onnx.NodeProto]]:
+    """The mask ``<made>__mask`` and the nodes that make ``made`` from ``name`` by it.
+
+    Runtimes neither multiply 8-bit integers nor choose among all of them: 32 bits hold both.
+    """
+    node, factor = onnx.helper.make_node, f"{made}__mask"
+    if dtype.kind not in "iu" or dtype.itemsize > 2:
+        return mask.astype(dtype), [node("Mul", [name, factor], [made])]
+    kind, wide = onnx.helper.np_dtype_to_tensor_dtype(dtype), onnx.TensorProto.INT32
+    numbers = node("Cast", [name], [f"{made}__wide"], to=wide)
+    back = node("Cast", [f"{made}__chosen"], [made], to=kind)
+    if not zero:
+        product = node("Mul", [f"{made}__wide", factor], [f"{made}__chosen"])
+        return mask.astype(np.int32), [numbers, product, back]
+    point = node("Cast", [zero], [f"{made}__zero"], to=wide)
+    choice = node("Where", [factor, f"{made}__wide", f"{made}__zero"], [f"{made}__chosen"])
+    return mask, [numbers, point, choice, back]
 
 
 def _dtype(graph: Graph, name: str) -> np.dtype[Any]:

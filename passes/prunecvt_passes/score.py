@@ -17,6 +17,7 @@ from prunecvt_passes.flow import Use
 from prunecvt_passes.graph import Graph, Node
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Array
+from prunecvt_passes.quantization import weight_values
 from prunecvt_passes.share import shares
 
 Floats = npt.NDArray[np.float64]
@@ -93,7 +94,7 @@ def folded_scale(graph: Graph, node: Node) -> Floats | None:
 def channel_norms(groups: Groups, use: Use, order: int) -> Floats | None:
     """Norm of each channel's slice of a weight, with the BatchNormalization behind it folded in."""
     graph = groups.channels.graph
-    weight = graph.constant(use.tensor)
+    weight = weight_values(graph, use.node, use.tensor)
     if weight is None or weight.ndim < 2:
         return None
     norms = _norms(weight, use.axis, order)

@@ -70,7 +70,7 @@ def _rewrite_counts(model: Model, groups: Groups, kept: Bools) -> None:
         if counts[0].unless:
             _drop_attribute(node, counts[0].unless)
         if isinstance(slot, str):
-            _set_attribute(node, slot, values, single=slot == "group")
+            _set_attribute(node, slot, values, single=slot in _SINGLE)
             continue
         own = unused(f"{node.output[0]}__{slot}", taken)
         while len(node.input) <= slot:
@@ -80,6 +80,9 @@ def _rewrite_counts(model: Model, groups: Groups, kept: Bools) -> None:
         node.input[slot] = own
         added[own] = np.array(values, dtype)
     model.set_weights(added)
+
+
+_SINGLE = ("group", "N")  # attributes that hold one integer
 
 
 def _all_kept(counts: list[Count], kept: Bools) -> bool:

@@ -22,6 +22,7 @@ from prunecvt_passes.rules.movement import (
     split,
     transpose,
 )
+from prunecvt_passes.rules.quantized import QUANTIZED
 from prunecvt_passes.rules.reduction import along_axis, pool, reduce
 from prunecvt_passes.rules.resizing import expand, resize, tile, upsample
 
@@ -51,6 +52,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(_POOLS.split(), pool),
     **dict.fromkeys(_REDUCTIONS.split(), reduce),
     **dict.fromkeys(_ALONG_AXIS.split(), along_axis),
+    **QUANTIZED,
     "Concat": concat,
     "Conv": conv,
     "ConvTranspose": conv_transpose,

@@ -63,11 +63,16 @@ def quantize(flow: Flow, node: Node) -> list[Axes]:
     """Labels of QuantizeLinear and DequantizeLinear: scale and zero point follow their axis."""
     shape, axes = flow.shape(node.inputs[0]), flow.axes_of(node.inputs[0])
     scale = flow.shape(node.inputs[1])
-    if len(scale) > 1:
-        what = "quantises in blocks"
-        for name in filter(None, node.inputs):
-            flow.pin_tensor(name, node, "blocked-scale", what)
-        return [[None] * len(shape)]
+    if len(scale) > 1:  # one per block of an axis, and per index of the others
+        for name in filter(None, node.inputs[1:]):
+            for axis, labels in enumerate(flow.axes_of(name)):
+                if scale[axis] != shape[axis]:
+                    flow.pin(labels, node, "blocked-scale", "quantises in blocks")
+                    flow.pin(axes[axis], node, "blocked-scale", "quantises in blocks")
+                    axes[axis] = None
+                elif shape[axis] > 1:
+                    axes[axis] = flow.tie(axes[axis], labels, node)
+        return [axes]
     if scale and scale[0] > 1:
         axis = node.attributes.get("axis", 1) % len(shape)
         for name in filter(None, node.inputs[1:]):

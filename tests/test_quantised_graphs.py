@@ -1,0 +1,96 @@
+"""Whole nets as onnxruntime's quantiser writes them: every width is cut, and exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnxruntime.quantization import QuantType
+
+from models import Net, check_oracle, grouped
+from prunecvt_passes import oracle, runtime
+from prunecvt_passes.cost import cost
+from prunecvt_passes.model import Model
+from prunecvt_passes.samples import random_inputs
+from prunecvt_passes.score import CRITERIA, Criterion, score
+from quantised_models import WIDTHS, convolutional, quantised
+
+STATIC = [
+    pytest.param("QDQ", {}, id="qdq"),
+    pytest.param("QDQ", {"per_channel": True}, id="qdq_per_channel"),
+    pytest.param("QDQ", {"weight_type": QuantType.QInt4}, id="qdq_int4"),
+    pytest.param("QDQ", {"activation_type": QuantType.QUInt16}, id="qdq_uint16"),
+    pytest.param("QOperator", {}, id="qoperator"),
+    pytest.param("QOperator", {"per_channel": True}, id="qoperator_per_channel"),
+]
+DYNAMIC = [
+    pytest.param("dynamic", {}, id="dynamic"),
+    pytest.param("dynamic", {"per_channel": True}, id="dynamic_per_channel"),
+]
+
+
+@pytest.mark.parametrize(("fmt", "options"), STATIC + DYNAMIC)
+def test_every_width_is_cut_exactly(fmt: str, options: dict[str, object]) -> None:
+    outcome = check_oracle(quantised(convolutional(), fmt, **options))
+    assert len(outcome.lost) == len(WIDTHS) + 1  # and "project", which is tied to the stem
+    assert sum(outcome.lost.values()) == 88
+    masked = oracle.masked(outcome.groups, outcome.removal)
+    inputs = random_inputs(outcome.slimmed, outcome.dense.sizes)
+    gap = oracle.difference(runtime.run(masked, inputs), runtime.run(outcome.slimmed, inputs))
+    assert gap.absolute < 1e-6  # integers add up to the same in any order
+
+
+def test_a_shared_scale_ties_nothing() -> None:
+    plain = grouped(convolutional())[1]
+    found = grouped(quantised(convolutional(), "QOperator"))[1]
+    assert [group.size for group in found.groups] == [group.size for group in plain.groups]
+
+
+@pytest.mark.parametrize("criterion", sorted(set(CRITERIA) - {"bn", "random"}))
+@pytest.mark.parametrize(("fmt", "options"), STATIC)
+def test_scores_are_those_of_the_float_net(
+    fmt: str, options: dict[str, object], criterion: str
+) -> None:
+    plain = grouped(convolutional())[1]
+    found = grouped(quantised(convolutional(), fmt, **options))[1]
+    expected, scores = (score(g, Criterion(criterion)).values for g in (plain, found))
+    for a, b in zip(plain.groups, found.groups, strict=True):
+        first, second = expected[a.classes], scores[b.classes]
+        assert np.corrcoef(first, second)[0, 1] > 0.8
+
+
+@pytest.mark.parametrize(("fmt", "options"), STATIC + DYNAMIC)
+def test_multiply_accumulates_are_those_of_the_float_net(
+    fmt: str, options: dict[str, object]
+) -> None:
+    plain, found = (
+        grouped(p)[0] for p in (convolutional(), quantised(convolutional(), fmt, **options))
+    )
+    assert cost(found.graph, found.batch).macs == cost(plain.graph, plain.batch).macs
+
+
+def test_the_least_integer_weighs_as_much_as_it_stands_for() -> None:
+    net = Net()
+    weight = np.ones((8, 8, 1, 1), np.int8)
+    weight[3] = -128
+    filters = net.add("DequantizeLinear", weight, np.float32(0.01), np.int8(0))
+    net.last(net.add("Conv", net.first(), filters, name="second"))
+    groups = grouped(net.proto())[1]
+    group = next(g for g in groups.groups if "second" in g.members)
+    assert score(groups, Criterion("l1")).values[group.classes].argmax() == 3
+
+
+def test_masking_behind_the_dynamic_quantiser_alone_is_not_exact() -> None:
+    """Scale and zero point come from all of the tensor: that is why the quantiser is a reader."""
+    outcome = check_oracle(quantised(convolutional(), "dynamic"))
+    masked = oracle.masked(outcome.groups, outcome.removal)
+    partial = masked.copy()
+    names = {
+        n.output[0]: n.input[0] for n in partial.proto.graph.node if "__masked_" in n.output[0]
+    }
+    for node in partial.proto.graph.node:
+        if node.op_type == "DynamicQuantizeLinear":
+            node.input[0] = names.get(node.input[0], node.input[0])
+    inputs = random_inputs(outcome.slimmed, outcome.dense.sizes)
+    models: list[Model] = [masked, partial]
+    first, second = (runtime.run(model, inputs) for model in models)
+    assert oracle.difference(first, second).absolute > 1e-4
