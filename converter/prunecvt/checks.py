@@ -45,10 +45,15 @@ class Contract:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What the slimmed model gives out on the trials, in order; fewer where they are large."""
+    """What the slimmed model gives out on the trials, in order; fewer where they are large.
+
+    ``single`` says that a float32 copy gave it out; ``refusal`` why onnxruntime runs no other.
+    """
 
     random: tuple[Feed, ...]
     calibration: tuple[Feed, ...]
+    single: bool = False
+    refusal: str = ""
 
     def fed(self, trials: Trials) -> list[tuple[Feed, Feed]]:
         """Pairs of inputs and outputs."""
@@ -105,6 +110,8 @@ def _port(value: onnx.ValueInfoProto) -> tuple[str, int, tuple[int | str, ...] |
 def run_slimmed(source: Source, model: Model, trials: Trials) -> Outcomes:
     """Runs the slimmed model on every trial, as far as the outputs fit a fixed memory.
 
+    A model in half precision is run as it is once, where onnxruntime can, and compared in float32.
+
     Raises:
         UnsupportedError: E410 or E411, onnxruntime does not run the original either.
         VerifyError: E502, onnxruntime will not load or run the slimmed model.
@@ -112,8 +119,14 @@ def run_slimmed(source: Source, model: Model, trials: Trials) -> Outcomes:
     random: list[Feed] = []
     calibration: list[Feed] = []
     feed = trials.random[0]
+    compared = runtime.comparable(model)
+    refused = ""
     try:
-        opened = runtime.session(model)
+        if compared is not model:
+            refused = _refusal(model, feed)
+            if refused and not _refusal(source.model, feed):
+                runtime.run(model, feed)  # the cut is to blame
+        opened = runtime.session(compared)
         held = 0
         for feed, found in (
             *((feed, random) for feed in trials.random),
@@ -123,11 +136,21 @@ def run_slimmed(source: Source, model: Model, trials: Trials) -> Outcomes:
                 found.append(runtime.run_session(opened, feed, source=model.source))
                 held += sum(np.asarray(values).nbytes for values in found[-1].values())
     except PrunecvtError as error:
-        runtime.run(source.model, feed)  # where it fails too, the cut is not to blame
+        original = runtime.comparable(source.model)
+        runtime.run(original, feed)  # where it fails too, the cut is not to blame
         raise VerifyError(
             "E502", "onnxruntime does not run the slimmed model", where=error.where, help=_HELP
         ) from error
-    return Outcomes(tuple(random), tuple(calibration))
+    return Outcomes(tuple(random), tuple(calibration), compared is not model, refused)
+
+
+def _refusal(model: Model, feed: Feed) -> str:
+    """Why onnxruntime does not run the model as it is; "" where it does."""
+    try:
+        runtime.run(model, feed)
+    except UnsupportedError as error:
+        return error.where
+    return ""
 
 
 def compare_masked(
@@ -148,6 +171,7 @@ def compare_masked(
     """
     masked = oracle.masked(groups, removal)
     feeds = outcomes.fed(trials)
+    masked, model = runtime.comparable(masked), runtime.comparable(model)
     expected = runtime.session(masked)
     gaps = [
         oracle.difference(runtime.run_session(expected, feed, source=model.source), found)
@@ -167,6 +191,7 @@ def compare_masked(
         max_rel=min(relative, UNBOUNDED),
         tolerance=tolerance.rtol,
         samples=samples(feed for feed, _ in feeds),
+        single=outcomes.single,
         passed=relative <= tolerance.rtol or absolute <= tolerance.atol,
     )
     if not check.passed:
@@ -193,7 +218,7 @@ def compare_original(source: Source, trials: Trials, outcomes: Outcomes) -> Fide
     """What the cut costs: slimmed model against the original, on calibration data if given."""
     found = list(zip(trials.calibration, outcomes.calibration, strict=False))
     found = found or list(zip(trials.random, outcomes.random, strict=False))
-    opened = runtime.session(source.model)
+    opened = runtime.session(runtime.comparable(source.model))
     pairs: list[tuple[Feed, Feed]] = []
     for feed, after in found:
         before = runtime.run_session(opened, feed, list(after), source.model.source)

@@ -14,7 +14,7 @@ from prunecvt.checks import (
     compare_original,
     run_slimmed,
 )
-from prunecvt.emit import OPENVINO_SLACK, Progress, judge_parity, latency_inputs
+from prunecvt.emit import Progress, judge_parity, latency_inputs, openvino_tolerance
 from prunecvt.errors import InputError, UsageError
 from prunecvt.loading.load import load
 from prunecvt.loading.plan_file import read_plan
@@ -72,14 +72,14 @@ def verify_files(
         tolerance = Tolerance(chosen.rtol, chosen.atol)
         oracle = compare_masked(groups, removal, model, trials, outcomes, tolerance)
     if chosen.ir:
-        trial = Trial(trials.random[0], outcomes.random[0], OPENVINO_SLACK * chosen.rtol)
+        trial = Trial(trials.random[0], outcomes.random[0], openvino_tolerance(model, chosen))
         found = parity(slimmed, trial, timeout=chosen.timeout)
         openvino = judge_parity(found, trial, chosen, source.model, original)
     else:
         skipped.append("OpenVINO: left out by --no-ir")
     return Verify(
         checker=contract.checker,
-        ort=bool(outcomes.random),
+        ort=bool(outcomes.random) and not outcomes.refusal,
         io_contract=contract.io_contract,
         masked_dense=oracle,
         fidelity=compare_original(source, trials, outcomes),

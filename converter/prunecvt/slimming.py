@@ -21,7 +21,7 @@ from prunecvt.loading.load import Loadable, load
 from prunecvt.options import Options
 from prunecvt.report.schema import Fidelity, OracleCheck
 from prunecvt.trials import Feed, TrialRequest, Trials, make_trials
-from prunecvt_passes import pipeline
+from prunecvt_passes import pipeline, runtime
 from prunecvt_passes.choose import Removal
 from prunecvt_passes.cost import Cost, cost
 from prunecvt_passes.graph import index
@@ -95,6 +95,16 @@ class Slimmed:
         if Outcomes not in self.facts.values:
             return None
         return self.facts.get(Trials).random[0], self.facts.get(Outcomes).random[0]
+
+    @property
+    def refusal(self) -> str:
+        """Why onnxruntime does not run the slimmed model as it is; "" where it may."""
+        outcomes = self.facts.values.get(Outcomes)
+        if outcomes is not None:
+            return str(outcomes.refusal)
+        return (
+            runtime.refusal(self.model) if runtime.comparable(self.model) is not self.model else ""
+        )
 
 
 def analyse(

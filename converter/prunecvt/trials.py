@@ -155,7 +155,8 @@ def _fitted(value: onnx.ValueInfoProto, array: Array, path: Path) -> Array:
         not isinstance(dim, int) or dim == size
         for dim, size in zip(declared[1:], array.shape[1:], strict=True)
     )
-    if fits and array.dtype != dtype and array.dtype.kind == "f" and dtype.kind == "f":
+    floats = array.dtype.kind == "f" and dtype.kind in "fV"  # V: bfloat16
+    if fits and array.dtype != dtype and floats:
         array = array.astype(dtype)
     if not fits or array.dtype != dtype:
         shape = ",".join(str(dim or "?") for dim in declared)

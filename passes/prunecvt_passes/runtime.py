@@ -13,6 +13,7 @@ import onnxruntime
 from prunecvt_passes.errors import PrunecvtError, UnsupportedError
 from prunecvt_passes.graph import captured_names
 from prunecvt_passes.model import Array, Model, fill
+from prunecvt_passes.precision import holds_double, holds_half, in_single
 
 log = logging.getLogger("prunecvt")
 SHARED_BYTES = 1024  # smaller initializers travel inside the proto: shape inference reads them
@@ -99,6 +100,27 @@ def session(model: Model, *, threads: int = 0) -> onnxruntime.InferenceSession:
         ) from error
 
 
+def comparable(model: Model) -> Model:
+    """The model as it is compared with another: in float32 where it holds half precision.
+
+    Also where it holds doubles and onnxruntime has no kernels for them.
+    """
+    if holds_half(model):
+        return in_single(model)
+    if holds_double(model) and refusal(model):
+        return in_single(model)
+    return model
+
+
+def refusal(model: Model) -> str:
+    """Why onnxruntime does not load the model; "" where it does."""
+    try:
+        session(model)
+    except UnsupportedError as error:
+        return error.where
+    return ""
+
+
 def run(
     model: Model, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
 ) -> dict[str, Array]:
@@ -126,9 +148,10 @@ def run_session(
 ) -> dict[str, Array]:
     """As ``run`` on a session that is already open."""
     names = list(outputs) if outputs is not None else [o.name for o in opened.get_outputs()]
-    wanted = {value.name for value in opened.get_inputs()}
+    wanted = {value.name: value.type for value in opened.get_inputs()}
+    feed = {k: _fed(v, wanted[k]) for k, v in inputs.items() if k in wanted}
     try:
-        results = opened.run(names, {k: v for k, v in inputs.items() if k in wanted})
+        results = opened.run(names, feed)
     except Exception as error:  # as above
         raise UnsupportedError(
             "E411",
@@ -137,6 +160,12 @@ def run_session(
             help="give the sizes of its inputs with --input-shape NAME:1,3,224,224",
         ) from error
     return dict(zip(names, results, strict=True))
+
+
+def _fed(values: Array, kind: str) -> Array:
+    """Numbers of other precision as float32, where the session runs a copy in that."""
+    other = values.dtype != np.float32 and values.dtype.kind in "fV"  # V: bfloat16
+    return values.astype(np.float32) if other and kind == "tensor(float)" else values
 
 
 def _first_line(error: Exception) -> str:

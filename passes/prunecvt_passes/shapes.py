@@ -161,7 +161,7 @@ def _asked(model: Model, inputs: Sizes, missing: list[str]) -> Sizes:
         graph.output.add(name=output).type.tensor_type.elem_type = onnx.TensorProto.INT64
     if not shown:
         return {}
-    results = runtime.run(probe, random_inputs(model, inputs))
+    results = runtime.run(runtime.comparable(probe), random_inputs(model, inputs))
     return {shown[output]: tuple(int(v) for v in dims) for output, dims in results.items()}
 
 

@@ -152,7 +152,8 @@ class OracleCheck(Record):
     """Slimmed model against the original with the removed channels multiplied by zero.
 
     ``at`` is where ``max_rel`` was found: at the outputs, or, where these are too close to a
-    Sigmoid's zero to tell, before it.
+    Sigmoid's zero to tell, before it. ``single`` says that both ran as copies in float32, because
+    half precision rounds by more than the tolerance.
     """
 
     at: Literal["outputs", "logits"] = "outputs"
@@ -160,6 +161,7 @@ class OracleCheck(Record):
     max_rel: float
     tolerance: float
     samples: int
+    single: bool = False
     passed: bool
 
 

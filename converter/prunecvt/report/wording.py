@@ -213,7 +213,7 @@ def checks(verify: Verify | None) -> list[Check]:
         oracle = verify.masked_dense
         detail = (
             f"max relative {oracle.max_rel:.1e}, tolerance {oracle.tolerance:.0e}, "
-            f"{plural(oracle.samples, 'sample')}"
+            f"{plural(oracle.samples, 'sample')}{', compared in float32' if oracle.single else ''}"
         )
         rows.append(Check("equals the masked original", _outcome(oracle.passed), detail))
     if verify.openvino is not None:
