@@ -33,6 +33,35 @@ def _sparse_bomb() -> onnx.ModelProto:
     return model
 
 
+def _sparse(
+    dims: list[int], indices: object, count: int = 2, dtype: type = np.int64
+) -> Callable[[], onnx.ModelProto]:
+    """A model that adds a sparse tensor of ``dims`` with ``count`` values at ``indices``."""
+
+    def build() -> onnx.ModelProto:
+        model = nodes_model(helper.make_node("Add", ["x", "s"], ["y"], name="n_add"))
+        values = numpy_helper.from_array(np.ones(count, np.float32), "s")
+        places = numpy_helper.from_array(np.array(indices, dtype))
+        tensor = onnx.SparseTensorProto(values=values, indices=places, dims=dims)
+        model.graph.sparse_initializer.append(tensor)
+        return model
+
+    return build
+
+
+def _sparse_constant() -> onnx.ModelProto:
+    tensor = _sparse([8], [1, 8])().graph.sparse_initializer[0]
+    constant = helper.make_node("Constant", [], ["s"], name="n_sparse", sparse_value=tensor)
+    return nodes_model(constant, helper.make_node("Add", ["x", "s"], ["y"], name="n_add"))
+
+
+def _sparse_nan() -> onnx.ModelProto:
+    model = _sparse([8], [1, 2])()
+    values = numpy_helper.from_array(np.array([1, np.nan], np.float32), "s")
+    model.graph.sparse_initializer[0].values.CopyFrom(values)
+    return model
+
+
 def _edited(edit: Callable[[onnx.GraphProto], object]) -> Callable[[], onnx.ModelProto]:
     def build() -> onnx.ModelProto:
         model = conv_model()
@@ -206,12 +235,24 @@ BAD_VALUES = [
     ),
     model_case("no_type", lambda: conv_model(TensorProto(name="w", dims=[1])), "E305", "'w'"),
     model_case("sparse_absurd_dims", _sparse_bomb, "E801", "limit"),
+    model_case("sparse_no_dims", _sparse([], [1, 2]), "E305", "'s'", "positive"),
+    model_case("sparse_negative_dims", _sparse([-8], [1, 2]), "E305", "'s'", "positive"),
+    model_case("sparse_index_outside", _sparse([8], [1, 8]), "E305", "'s'", "outside"),
+    model_case("sparse_index_negative", _sparse([8], [-1, 2]), "E305", "outside"),
+    model_case("sparse_pair_outside", _sparse([2, 4], [[0, 3], [0, 4]]), "E305", "outside"),
+    model_case("sparse_pairs_too_wide", _sparse([8], [[0, 3], [0, 4]]), "E305", "indices are"),
+    model_case("sparse_too_few_indices", _sparse([8], [1]), "E305", "2 values"),
+    model_case("sparse_unsorted", _sparse([8], [2, 1]), "E305", "ascending"),
+    model_case("sparse_twice", _sparse([8], [2, 2]), "E305", "ascending"),
+    model_case("sparse_short_indices", _sparse([8], [1, 2], dtype=np.int32), "E305", "64-bit"),
+    model_case("sparse_constant", _sparse_constant, "E305", "n_sparse", "outside"),
 ]
 UNSUPPORTED = [
     model_case("opset_too_new", lambda: conv_model(opset=999), "E420", "999", "newest"),
     model_case("opset_too_old", lambda: conv_model(opset=1), "E421", "opset 1 "),
     model_case("ir_too_new", lambda: conv_model(ir_version=99), "E422", "99", "ir_version"),
     model_case("nan_weights", _with_nan, "E423", "'w' holds nan at [2,1,0,2]", node="n_conv"),
+    model_case("sparse_nan", _sparse_nan, "E423", "'s' holds nan", node="n_add"),
     model_case(
         "unknown_operator",
         lambda: nodes_model(helper.make_node("Frobnicate", ["x"], ["y"], name="n_odd")),

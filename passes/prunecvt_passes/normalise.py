@@ -1,8 +1,9 @@
 """Brings a model into the normal form that the other passes rely on.
 
-Local functions are inlined, constants are initializers, what follows from constants or fixed shapes
-is computed, no initializer is a graph input, no vector is shared between two readers, and every
-tensor's shape is known. Opsets, IR version, metadata, names, dtypes and dynamic dimensions stay.
+Local functions are inlined, constants are dense initializers, what follows from constants or fixed
+shapes is computed, no initializer is a graph input, no vector is shared between two readers, and
+every tensor's shape is known. Opsets, IR version, metadata, names, dtypes and dynamic dimensions
+stay.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ from prunecvt_passes.graph import (
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.samples import InputSizes, dimensions, graph_inputs
 from prunecvt_passes.shapes import Sizes, infer
+from prunecvt_passes.sparse import dense_values, make_dense
 
 log = logging.getLogger("prunecvt")
 
 # Not computed ahead although their inputs are constant: random, or stored smaller than they come.
 _LEFT = ("Bernoulli", "Constant", "DequantizeLinear", "Multinomial")
+_TEXT = onnx.TensorProto.STRING
 _GROWTH = 1 << 20  # bytes that folding may add per tensor beyond the size of what it came from
 
 
@@ -72,6 +75,7 @@ def normalise(source: Source) -> Dense:
         UsageError: E203, a stated size does not fit.
     """
     model = inline_functions(source.model).copy()
+    make_dense(model)
     _constants_to_initializers(model)
     _initializers_are_no_inputs(model)
     _skip_identities(model)
@@ -117,10 +121,12 @@ def _constant_value(node: onnx.NodeProto) -> Array | None:
     attribute = node.attribute[0]
     if attribute.name == "value":
         return numpy_helper.to_array(attribute.t)
+    if attribute.name == "sparse_value" and attribute.sparse_tensor.values.data_type != _TEXT:
+        return dense_values(attribute.sparse_tensor)
     dtype = {"value_float": np.float32, "value_floats": np.float32}.get(attribute.name, np.int64)
     if attribute.name in ("value_float", "value_floats", "value_int", "value_ints"):
         return np.array(onnx.helper.get_attribute_value(attribute), dtype)
-    return None  # strings and sparse values stay nodes
+    return None  # strings stay nodes
 
 
 def _constants_to_initializers(model: Model) -> None:

@@ -50,6 +50,8 @@ def in_single(model: Model) -> Model:
         if graph is not copy.proto.graph:
             for tensor in graph.initializer:
                 _convert(tensor)
+        for sparse in graph.sparse_initializer:
+            _convert(sparse.values)
         for value in (*graph.input, *graph.output, *graph.value_info):
             _retype(value.type)
     for node in _nodes(copy.proto):
@@ -58,6 +60,8 @@ def in_single(model: Model) -> Model:
                 attribute.i = TensorProto.FLOAT
             if attribute.HasField("t"):
                 _convert(attribute.t)
+            if attribute.HasField("sparse_tensor"):
+                _convert(attribute.sparse_tensor.values)
     return copy
 
 

@@ -76,10 +76,14 @@ class _Constants:
         for graph in _graphs(model.proto.graph):
             if graph is not model.proto.graph:
                 self._tensors.update((tensor.name, tensor) for tensor in graph.initializer)
+            sparse = graph.sparse_initializer
+            self._tensors.update((tensor.values.name, tensor.values) for tensor in sparse)
             for node in graph.node:
                 if node.op_type == "Constant":
                     self._tensors.update(
-                        (node.output[0], a.t) for a in node.attribute if a.name == "value"
+                        (node.output[0], a.t if a.name == "value" else a.sparse_tensor.values)
+                        for a in node.attribute
+                        if a.name in ("value", "sparse_value")
                     )
 
     def values(self, name: str) -> Array | None:

@@ -6,17 +6,17 @@ each weight is copied once, straight to where it stays.
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Container, Iterator
 
 import onnx
 from google.protobuf.message import Message  # type: ignore[import-untyped]
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from prunecvt.loading.external_data import read_external
 from prunecvt.loading.refusal import place, title
+from prunecvt.loading.sparse import check_sparse, dense_bytes, sparse_tensors
 from prunecvt.loading.stored import (
     check_header,
     check_size,
@@ -57,7 +57,7 @@ def check_budget(proto: onnx.ModelProto, source: str, limit: int) -> None:
     for tensor, where in everything:
         check_header(tensor, where)
         total += memory_bytes(tensor)
-    total += sum(_dense_bytes(sparse) for sparse in proto.graph.sparse_initializer)
+    total += sum(dense_bytes(sparse) for sparse, _ in sparse_tensors(proto, source))
     if total <= limit:
         return
     for tensor, where in everything:  # a header that lies about its data is the better message
@@ -69,12 +69,6 @@ def check_budget(proto: onnx.ModelProto, source: str, limit: int) -> None:
         where=place(source),
         help="raise --max-memory, or run on a machine with more memory",
     )
-
-
-def _dense_bytes(sparse: onnx.SparseTensorProto) -> int:
-    """Bytes a sparse initializer takes in a runtime, which makes it dense."""
-    itemsize = helper.tensor_dtype_to_np_dtype(sparse.values.data_type).itemsize
-    return int(math.prod(max(size, 0) for size in sparse.dims) * itemsize)
 
 
 def split(proto: onnx.ModelProto, source: str, folder: str | None) -> Model:
@@ -101,6 +95,8 @@ def split(proto: onnx.ModelProto, source: str, folder: str | None) -> Model:
             tensor.ClearField("external_data")
             tensor.ClearField("data_location")
         check_size(tensor, where)
+    for sparse, where in sparse_tensors(skeleton, source):
+        check_sparse(sparse, where)
     return Model(skeleton, weights, source)
 
 
