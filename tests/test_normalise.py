@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -356,3 +357,35 @@ def test_a_weight_of_another_type_gets_another_header() -> None:
         "w": ("float16", (2, 2)),
         "v": ("int64", (1,)),
     }
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "int4", "float8_e4m3fn"])
+def test_types_beyond_numpys_do_not_keep_others_from_being_computed(kind: str) -> None:
+    net = Net(opset=21)
+    net.ir = 10
+    odd = net.constant(np.ones((8, 8, 1, 1)).astype(getattr(ml_dtypes, kind)))
+    odd = net.add("Transpose", odd, perm=[1, 0, 2, 3])
+    scale = net.add("DequantizeLinear", odd, np.float32(1)) if kind != "bfloat16" else odd
+    weight = net.add("Cast", scale, to=FLOAT)
+    sums = net.add("Cast", net.add("Mul", net.random(8), np.float32(2)), to=TensorProto.BFLOAT16)
+    bias = net.add("Cast", sums, to=FLOAT)
+    net.last(net.add("Conv", net.first(), weight, bias, name="second"))
+    outcome = check_oracle(net.proto())
+    assert outcome.lost == {"first": 4, "second": 4}
+    assert "Mul" not in {node.op for node in outcome.dense.graph.nodes}
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+def test_constants_given_by_attributes_and_empty_ones(opset: int) -> None:
+    net = Net(opset=opset)
+    x = net.add("Mul", net.first(batch=2), net.add("Constant", value_float=0.5))
+    added = net.add("Constant", value_floats=[float(k) for k in range(8)])
+    x = net.add("Add", x, net.add("Reshape", added, net.add("Constant", value_ints=[8, 1, 1])))
+    x = net.add("Gather", x, net.add("Constant", value_int=1), axis=2)
+    x = net.add("Unsqueeze", x, net.add("Constant", value_ints=[2]))
+    x = net.add("Concat", x, np.zeros((2, 0, 1, 6), np.float32), axis=1)
+    x = net.add("Resize", x, np.zeros(0, np.float32), np.array([1, 1, 2, 2], np.float32))
+    text = net.add("Identity", net.add("Constant", value_strings=[b"a", b"b"]))
+    net.output(text, type=TensorProto.STRING, shape=[2])
+    net.last(net.add("Clip", x, None, None))
+    assert check_oracle(net.proto()).lost == {"first": 4}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnxruntime
 import pytest
 
-from models import Net, Rows, check_row
+from models import Net, Rows, check_oracle, check_row
 from prunecvt_passes import oracle, runtime
 from prunecvt_passes.model import Model
 
@@ -125,10 +126,22 @@ def test_oracle(case: Any) -> None:
     check_row(case)
 
 
-def test_zero_points_shared_between_layers_tie_nothing() -> None:
-    case = next(c.values[0] for c in row.cases if c.id == "zero_points_shared_between_layers")
-    outcome = check_row(case)
+KINDS = "int8 uint8 int16 int32 int4 uint4 float8_e4m3fn float8_e5m2"
+
+
+@pytest.mark.parametrize("kind", KINDS.split())
+def test_zero_points_shared_between_layers_tie_nothing(kind: str) -> None:
+    net = Net(opset=21)
+    net.ir, x, dtype = 10, net.first(), np.dtype(getattr(ml_dtypes, kind, None) or kind)
+    zero = net.constant(np.zeros(8).astype(dtype))
+    for name in ("second", "third"):
+        values = net.rng.integers(0, 8, (8, 8, 1, 1)).astype(np.float32).astype(dtype)
+        dequantised = net.add("DequantizeLinear", values, net.positive(8), zero, axis=0)
+        x = net.add("Conv", x, dequantised, name=name)
+    net.last(x)
+    outcome = check_oracle(net.proto())
     assert len(outcome.groups.groups) == 3
+    assert {outcome.slimmed.weights[n].dtype for n in net.weights if n[0] == "w"} >= {dtype}
 
 
 def test_the_runtime_does_not_quantise_filters_by_itself() -> None:

@@ -201,10 +201,26 @@ def _foldable(graph: Graph) -> list[Node]:
             and not node.op.startswith("Random")
             and not node.subgraphs
             and not any(name in graph.outputs for name in node.outputs)
+            and _in_numpy(graph, node)
         ):
             found.append(node)
             constant.update(name for name in node.outputs if name)
     return found
+
+
+def _in_numpy(graph: Graph, node: Node) -> bool:
+    """Whether a node's results are of types that runtimes give out as arrays: not bfloat16, int4.
+
+    One that is not would keep all others from being computed.
+    """
+    kinds = [attribute.t.data_type for attribute in node.proto.attribute if attribute.HasField("t")]
+    if node.op == "Cast":
+        kinds.append(node.attributes["to"])
+    else:
+        read = [graph.constant(name) for name in node.inputs]
+        if any(values is not None and values.dtype.kind == "V" for values in read):
+            return False
+    return all(onnx.helper.tensor_dtype_to_np_dtype(kind).kind != "V" for kind in kinds)
 
 
 def _fold(model: Model) -> None:
@@ -345,7 +361,7 @@ def _unshare_vectors(model: Model) -> None:
     for node in model.proto.graph.node:
         for place, name in enumerate(node.input):
             values = model.weights.get(name)
-            if values is None or not _is_vector(values):
+            if values is None or not _is_vector(values, node.op_type == "DequantizeLinear"):
                 continue
             count = readers[name] = readers.get(name, 0) + 1
             if count > 1:
@@ -355,7 +371,11 @@ def _unshare_vectors(model: Model) -> None:
     model.set_weights(added)
 
 
-def _is_vector(values: Array) -> bool:
-    """Whether an initializer has one long axis and holds numbers that a channel may own."""
-    small = values.dtype.kind in "iu" and values.dtype.itemsize <= 2  # zero points
-    return (values.dtype.kind == "f" or small) and values.size == max(values.shape, default=0) > 1
+def _is_vector(values: Array, quantised: bool) -> bool:
+    """Whether an initializer has one long axis and holds numbers that a channel may own.
+
+    Long integers do so only where they are ``quantised`` numbers; elsewhere they are sizes.
+    """
+    small = values.dtype.kind in "iu" and (values.dtype.itemsize <= 2 or quantised)  # zero points
+    number = values.dtype.kind in "fV" or small  # V: bfloat16, 8-bit floats, 4-bit integers
+    return number and values.size == max(values.shape, default=0) > 1
