@@ -21,6 +21,7 @@ from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Source
 from prunecvt_passes.samples import dimensions
+from prunecvt_passes.unrounded import unrounded
 
 SQUASHED_STEP = 1e-6  # a few float32 steps of functions that end at 1
 OUTPUT_BYTES = 1 << 28  # outputs held at once; what is beyond is not compared
@@ -164,7 +165,9 @@ def compare_masked(
     """The oracle: slimmed model against the original with removed channels multiplied by zero.
 
     Sigmoids and the like give out multiples of 1e-7: outputs that are all about as small differ by
-    rounding alone. There the values before them are compared, and the outputs by that step.
+    rounding alone. There the values before them are compared, and the outputs by that step. Where
+    activations are rounded to integers, a last place more or less may be a whole step: there the
+    models are compared without that rounding.
 
     Raises:
         VerifyError: E504, the two differ.
@@ -177,14 +180,7 @@ def compare_masked(
         oracle.difference(runtime.run_session(expected, feed, source=model.source), found)
         for feed, found in feeds
     ]
-    absolute, relative = _worst(gaps)
-    at: Literal["outputs", "logits"] = "outputs"
-    logits = oracle.before_squashing(groups.channels.graph, model)
-    if relative > tolerance.rtol and absolute <= SQUASHED_STEP and logits:
-        at = "logits"
-        pair = [runtime.session(oracle.showing(each, logits)) for each in (masked, model)]
-        runs = [[runtime.run_session(each, feed, logits) for each in pair] for feed, _ in feeds]
-        relative = _worst([oracle.difference(*run) for run in runs])[1]
+    at, absolute, relative = _settled((masked, model), feeds, _worst(gaps), tolerance)
     check = OracleCheck(
         at=at,
         max_abs=min(absolute, UNBOUNDED),
@@ -203,6 +199,37 @@ def compare_masked(
             help="try --calib with real inputs, or --keep some layers, and please report it",
         )
     return check
+
+
+Where = Literal["outputs", "logits", "unrounded"]
+
+
+def _settled(
+    pair: tuple[Model, Model],
+    feeds: list[tuple[Feed, Feed]],
+    gap: tuple[float, float],
+    tolerance: Tolerance,
+) -> tuple[Where, float, float]:
+    """Where a pair of models is to be compared, given its outputs' gap, and the gap there."""
+    absolute, relative = gap
+    if relative <= tolerance.rtol:
+        return "outputs", absolute, relative
+    logits = oracle.before_squashing(index(pair[0]), pair[1])
+    if absolute <= SQUASHED_STEP and logits:
+        shown = [oracle.showing(each, logits) for each in pair]
+        return "logits", absolute, _gap(shown, feeds, logits)[1]
+    smooth = [unrounded(each) for each in pair]
+    if smooth[1] is not pair[1]:
+        return "unrounded", *_gap(smooth, feeds)
+    return "outputs", absolute, relative
+
+
+def _gap(
+    pair: list[Model], feeds: list[tuple[Feed, Feed]], outputs: list[str] | None = None
+) -> tuple[float, float]:
+    opened = [runtime.session(each) for each in pair]
+    runs = [[runtime.run_session(each, feed, outputs) for each in opened] for feed, _ in feeds]
+    return _worst([oracle.difference(*run) for run in runs])
 
 
 def ends_squashed(model: Model) -> bool:

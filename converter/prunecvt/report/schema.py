@@ -152,11 +152,12 @@ class OracleCheck(Record):
     """Slimmed model against the original with the removed channels multiplied by zero.
 
     ``at`` is where ``max_rel`` was found: at the outputs, or, where these are too close to a
-    Sigmoid's zero to tell, before it. ``single`` says that both ran as copies in float32, because
+    Sigmoid's zero to tell, before it, or without the rounding of quantised activations, which makes
+    whole steps of last places. ``single`` says that both ran as copies in float32, because
     half precision rounds by more than the tolerance.
     """
 
-    at: Literal["outputs", "logits"] = "outputs"
+    at: Literal["outputs", "logits", "unrounded"] = "outputs"
     max_abs: float
     max_rel: float
     tolerance: float
