@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from onnxruntime.quantization import QuantType
 
+import prunecvt
 from models import Net, check_oracle, grouped
 from prunecvt_passes import oracle, runtime
 from prunecvt_passes.cost import cost
@@ -94,3 +97,13 @@ def test_masking_behind_the_dynamic_quantiser_alone_is_not_exact() -> None:
     models: list[Model] = [masked, partial]
     first, second = (runtime.run(model, inputs) for model in models)
     assert oracle.difference(first, second).absolute > 1e-4
+
+
+@pytest.mark.parametrize(("fmt", "ir"), [("QDQ", True), ("QOperator", False), ("dynamic", True)])
+def test_what_is_written_is_what_was_checked(fmt: str, ir: bool, tmp_path: Path) -> None:
+    model = quantised(convolutional(), fmt, per_channel=True)
+    result = prunecvt.slim(model, tmp_path / "out.onnx", ratio=0.5, round_to=1, ir=ir, bench=False)
+    check = result.report.verify
+    assert check and check.masked_dense and check.masked_dense.passed
+    assert (check.openvino is not None) == ir
+    assert (tmp_path / "out.onnx").exists()

@@ -231,8 +231,10 @@ def _read_back(slimmed: Slimmed, options: Options, path: Path) -> None:
     if slimmed.reference is None:
         return
     inputs, outputs = slimmed.reference
+    single = slimmed.facts.get(Outcomes).single
+    quantised = any(n.op_type == "QuantizeLinear" for n in slimmed.model.proto.graph.node)
     try:
-        found = _run_file(path, inputs, list(outputs), single=slimmed.facts.get(Outcomes).single)
+        found = _run_file(path, inputs, list(outputs), single=single, quantised=quantised)
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         raise VerifyError(
             "E506", "the file as written does not run", where=f"{path.name}: {one_line(str(error))}"
@@ -249,13 +251,19 @@ def _read_back(slimmed: Slimmed, options: Options, path: Path) -> None:
 
 
 def _run_file(
-    path: Path, inputs: Mapping[str, Array], outputs: list[str], *, single: bool
+    path: Path, inputs: Mapping[str, Array], outputs: list[str], *, single: bool, quantised: bool
 ) -> dict[str, Array]:
-    """Runs a file as users do, or in float32 where that is what its outputs are held against."""
+    """Runs a file as users do, or in float32 where that is what its outputs are held against.
+
+    onnxruntime's optimiser moves quantisation about, so that activations round to other integers:
+    there the file is run as it is written.
+    """
     if single:
         return runtime.run(in_single(Model.take(onnx.load(path), path.name)), inputs, outputs)
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4
     settings.add_session_config_entry("session.disable_prepacking", "1")  # copies weights
+    if quantised:
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     opened = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
     return runtime.run_session(opened, inputs, outputs, path.name)
