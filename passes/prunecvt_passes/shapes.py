@@ -14,7 +14,7 @@ import onnx
 from prunecvt_passes import runtime
 from prunecvt_passes.deduce import deduce
 from prunecvt_passes.errors import PrunecvtError, UnsupportedError
-from prunecvt_passes.graph import Graph, Shapes, index, taken_names, unused
+from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Shapes, index, taken_names, unused
 from prunecvt_passes.model import Model, fill
 from prunecvt_passes.samples import InputSizes, graph_inputs, probes, random_inputs
 
@@ -149,7 +149,8 @@ def _asked(model: Model, inputs: Sizes, missing: list[str]) -> Sizes:
     """Shapes of ``missing`` from one run that outputs them; what is no tensor stays unknown."""
     probe = model.copy()
     graph = probe.proto.graph
-    del graph.value_info[:]
+    graph.value_info.extend(value for value in graph.output if value.name in missing)
+    leave_types(graph)
     types = _tensor_types(probe, set(missing))
     asked = [name for name in missing if name in types]
     taken = taken_names(graph)
@@ -163,6 +164,19 @@ def _asked(model: Model, inputs: Sizes, missing: list[str]) -> Sizes:
         return {}
     results = runtime.run(probe, random_inputs(model, inputs))
     return {shown[output]: tuple(int(v) for v in dims) for output, dims in results.items()}
+
+
+def leave_types(graph: onnx.GraphProto) -> None:
+    """Leaves of the declared inner tensors the element types of what foreign operators make.
+
+    onnxruntime cannot tell all of these; everything else it infers, and shapes may have changed.
+    """
+    made = {name for n in graph.node if n.domain not in DEFAULT_DOMAINS for name in n.output}
+    types = {v.name: v.type.tensor_type.elem_type for v in graph.value_info}
+    del graph.value_info[:]
+    for name, kind in types.items():
+        if kind and name in made:
+            graph.value_info.add(name=name).type.tensor_type.elem_type = kind
 
 
 def data_dependent(model: Model, inferred: set[str]) -> set[str]:
