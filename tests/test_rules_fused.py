@@ -130,6 +130,12 @@ def size_read_by_a_fused_operator(net: Net) -> None:
     last(net, net.add("Mul", x, factors))
 
 
+@row(lost={"first": 4}, tolerance=2e-2)
+def half_precision(net: Net) -> None:
+    net.dtype = np.dtype(np.float16)
+    last(net, *fused(net, "Gelu", net.first()))
+
+
 @pytest.mark.parametrize("case", row.cases)
 def test_oracle(case: Any) -> None:
     check_row(case)

@@ -8,6 +8,8 @@ gives out shapes only.
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Mapping
 
 import onnx
 
@@ -99,7 +101,9 @@ def _at(wiring: Graph, inputs: Sizes) -> tuple[Sizes, dict[str, int], set[str]]:
     deduce(wiring, sizes, dtypes)
     missing = _missing(model, sizes)
     if missing:
-        sizes.update(_asked(model, inputs, missing))
+        found, types = _asked(model, inputs, missing, dtypes)
+        sizes.update(found)
+        dtypes.update(types)
     return sizes, dtypes, stated
 
 
@@ -145,8 +149,13 @@ def _missing(model: Model, sizes: Sizes) -> list[str]:
     ]
 
 
-def _asked(model: Model, inputs: Sizes, missing: list[str]) -> Sizes:
-    """Shapes of ``missing`` from one run that outputs them; what is no tensor stays unknown."""
+def _asked(
+    model: Model, inputs: Sizes, missing: list[str], typed: Mapping[str, int]
+) -> tuple[Sizes, dict[str, int]]:
+    """Shapes of ``missing`` from one run that outputs them, and types of those not ``typed``.
+
+    What is no tensor stays unknown.
+    """
     probe = model.copy()
     graph = probe.proto.graph
     graph.value_info.extend(value for value in graph.output if value.name in missing)
@@ -160,10 +169,21 @@ def _asked(model: Model, inputs: Sizes, missing: list[str]) -> Sizes:
     del graph.output[:]
     for output in shown:
         graph.output.add(name=output).type.tensor_type.elem_type = onnx.TensorProto.INT64
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in asked if name not in typed)
     if not shown:
-        return {}
-    results = runtime.run(probe, random_inputs(model, inputs))
-    return {shown[output]: tuple(int(v) for v in dims) for output, dims in results.items()}
+        return {}, {}
+    opened = runtime.session(probe)
+    results = runtime.run_session(opened, random_inputs(model, inputs), list(shown), model.source)
+    sizes = {shown[output]: tuple(int(v) for v in dims) for output, dims in results.items()}
+    kinds = {output.name: _TENSOR.fullmatch(output.type) for output in opened.get_outputs()}
+    return sizes, {
+        name: onnx.TensorProto.DataType.Value(kind[1].upper())
+        for name, kind in kinds.items()
+        if kind and name not in shown
+    }
+
+
+_TENSOR = re.compile(r"tensor\((\w+)\)")
 
 
 def leave_types(graph: onnx.GraphProto) -> None:
