@@ -195,3 +195,13 @@ def test_long_chains_need_no_recursion() -> None:
     names = ["x", *(f"t{i}" for i in range(5000)), "y"]
     nodes = [relu(a, b, f"n_{b}") for a, b in pairwise(names)]
     assert len(load(nodes_model(*nodes[::-1])).proto.graph.node) == 5001
+
+
+def test_an_operator_of_onnxruntime_in_the_default_domain_is_taken() -> None:
+    scale = numpy_helper.from_array(np.ones(4, np.float32), "scale")
+    node = helper.make_node("SimplifiedLayerNormalization", ["x", "scale"], ["y"])
+    ports = [helper.make_tensor_value_info(name, 1, ["N", 4]) for name in ("x", "y")]
+    graph = helper.make_graph([node], "one", ports[:1], ports[1:], [scale])
+    opset = [helper.make_opsetid("", 17)]
+    model = load(helper.make_model(graph, opset_imports=opset, ir_version=8))
+    assert [node.op_type for node in model.proto.graph.node] == ["SimplifiedLayerNormalization"]

@@ -18,7 +18,7 @@ from prunecvt_passes.rules import RULES
 from prunecvt_passes.rules.elementwise import elementwise
 
 row = Rows()
-ELEMENTWISE = sorted(op for op, rule in RULES.items() if rule is elementwise)
+ELEMENTWISE = sorted(op for op, rule in RULES.items() if rule is elementwise and ":" not in op)
 OPSET = 17
 NEWEST = 24  # the newest operator set that every supported onnxruntime knows
 

@@ -93,6 +93,19 @@ class Count:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """Attribute ``name`` of ``node`` has to say ``value`` as soon as one of ``labels`` goes.
+
+    For what follows from a number of channels where it is left out.
+    """
+
+    node: Node
+    name: str
+    value: float
+    labels: Labels
+
+
+@dataclass(frozen=True)
 class Remap:
     """Constant indices (input ``place`` of ``node``) into an axis that carries ``labels``."""
 
@@ -111,7 +124,7 @@ class Channels:
         total: labels are 1 to ``total - 1``.
         ranges: where each label comes from, in the order of their labels.
         ties: pairs of label vectors of equal length.
-        pins, reads, producers, uses, counts, remaps: as their classes say.
+        pins, reads, producers, uses, counts, remaps, settings: as their classes say.
         per_group: labels of channels that a grouped convolution splits among its groups.
         units: what is removed as one, as the walk was told.
     """
@@ -129,3 +142,4 @@ class Channels:
     remaps: tuple[Remap, ...]
     per_group: tuple[Labels, ...]
     units: Units = DEFAULT_UNITS
+    settings: tuple[Setting, ...] = ()

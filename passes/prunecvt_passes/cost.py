@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from prunecvt_passes.graph import Graph, Node
 from prunecvt_passes.model import Model
 from prunecvt_passes.quantization import FACTORS, MICROSOFT, factors
+from prunecvt_passes.rules.einsum import subscripts
 
 
 @dataclass(frozen=True)
@@ -16,8 +18,8 @@ class Cost:
 
     Attributes:
         params: elements of all floating-point and quantised weights.
-        macs: multiply-accumulates of all convolutions and matrix products for one inference, at
-            the sizes the shapes were found at and a batch of one where the batch is dynamic.
+        macs: multiply-accumulates of all convolutions, products and attentions for one inference,
+            at the sizes the shapes were found at and a batch of one where the batch is dynamic.
         uncounted: such nodes that do not count: of unknown shape, or in bodies of If, Loop, Scan.
     """
 
@@ -34,15 +36,8 @@ def cost(graph: Graph, batch: int = 1) -> Cost:
 
 def _uncounted(graph: Graph) -> int:
     bodies = [body for node in graph.nodes for body in node.subgraphs]
-    inside = sum(node.op_type in _CONTRACTIONS for body in bodies for node in body.node)
-    return inside + sum(
-        node.kind in _CONTRACTIONS
-        and any(
-            graph.shape(name) is None
-            for name in (*(node.inputs[factor.data] for factor in factors(node)), node.outputs[0])
-        )
-        for node in graph.nodes
-    )
+    inside = sum(node.op_type in _COUNTS for body in bodies for node in body.node)
+    return inside + sum(node.kind in _COUNTS and _unshaped(graph, node) for node in graph.nodes)
 
 
 def parameters(model: Model) -> int:
@@ -54,22 +49,87 @@ def parameters(model: Model) -> int:
 
 def node_macs(graph: Graph, node: Node) -> int:
     """Multiply-accumulates of one node, 0 for what is not a contraction or has no known shape."""
-    if node.kind not in _CONTRACTIONS:
+    count = _COUNTS.get(node.kind)
+    if count is None or _unshaped(graph, node):
         return 0
-    first, second = (graph.shape(node.inputs[factor.data]) for factor in factors(node))
-    made = graph.shape(node.outputs[0])
-    if first is None or second is None or made is None:
-        return 0
-    if node.op in ("Conv", "ConvInteger", "QLinearConv"):
-        return math.prod(made) * math.prod(second[1:])
-    if node.op == "ConvTranspose":
-        return math.prod(first) * math.prod(second[1:])
-    summed = (
-        first[0] if node.op in ("Gemm", "QGemm") and node.attributes.get("transA", 0) else first[-1]
-    )
-    return math.prod(made) * summed
+    return count(graph, node)
 
 
-_CONTRACTIONS = frozenset(
-    ("Conv", "ConvTranspose", "Gemm", "MatMul", f"{MICROSOFT}:MatMulNBits", *FACTORS)
-)
+def _unshaped(graph: Graph, node: Node) -> bool:
+    names = (*node.inputs, node.outputs[0])
+    return any(graph.shape(name) is None for name in names if name)
+
+
+def _size(graph: Graph, name: str) -> tuple[int, ...]:
+    return graph.shape(name) or ()
+
+
+def _weight(graph: Graph, node: Node) -> tuple[int, ...]:
+    return _size(graph, node.inputs[factors(node)[1].data])
+
+
+def _conv(graph: Graph, node: Node) -> int:
+    return math.prod(_size(graph, node.outputs[0])) * math.prod(_weight(graph, node)[1:])
+
+
+def _conv_transpose(graph: Graph, node: Node) -> int:
+    return math.prod(_size(graph, node.inputs[0])) * math.prod(_size(graph, node.inputs[1])[1:])
+
+
+def _matmul(graph: Graph, node: Node) -> int:
+    first = _size(graph, node.inputs[0])
+    axis = -1
+    if node.attributes.get("transA", 0) and len(first) > 1:
+        batch_first = node.attributes.get("transBatchA", 0)
+        axis = 0 if node.op.endswith("Gemm") or batch_first else -2
+    return math.prod(_size(graph, node.outputs[0])) * first[axis]
+
+
+def _einsum(graph: Graph, node: Node) -> int:
+    """One per combination of indices and product: what it costs without an order of its own."""
+    ranks = [len(_size(graph, name)) for name in node.inputs]
+    terms, _ = subscripts(node.attributes["equation"], ranks)
+    sizes: dict[str, int] = {}
+    for name, term in zip(node.inputs, terms, strict=False):
+        for letter, size in zip(term, _size(graph, name), strict=False):
+            sizes[letter] = max(size, sizes.get(letter, 1))
+    return math.prod(sizes.values()) * (len(node.inputs) - 1)
+
+
+def _attention(graph: Graph, node: Node) -> int:
+    """Products of queries with keys, and of the weights with values."""
+    first, made = _size(graph, node.inputs[0]), math.prod(_size(graph, node.outputs[0]))
+    places = {"Attention": 4, "MultiHeadAttention": 6, "GroupQueryAttention": 3}
+    past, keys = _size(graph, node.input(places[node.op])), _size(graph, node.input(1))
+    queries, tokens = math.prod(first), first[1]
+    if node.kind == "com.microsoft:Attention":
+        wide = keys[1]
+        queries = math.prod(first[:-1]) * next(iter(_hidden(node, wide)))
+        return math.prod(first) * wide + (queries + made) * (tokens + (past[3] if past else 0))
+    if keys:
+        tokens = keys[-2]
+    else:  # packed
+        queries = made
+    return (queries + made) * (tokens + (past[2] if past else 0))
+
+
+def _hidden(node: Node, total: int) -> tuple[int, ...]:
+    return tuple(node.attributes.get("qkv_hidden_sizes") or (total // 3,) * 3)
+
+
+_COUNTS: dict[str, Callable[[Graph, Node], int]] = {
+    "Attention": _attention,
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Einsum": _einsum,
+    "Gemm": _matmul,
+    "MatMul": _matmul,
+    **{kind: _conv if "Conv" in kind else _matmul for kind in FACTORS},
+    f"{MICROSOFT}:MatMulNBits": _matmul,
+    "com.microsoft:Attention": _attention,
+    "com.microsoft:FusedConv": _conv,
+    "com.microsoft:FusedGemm": _matmul,
+    "com.microsoft:FusedMatMul": _matmul,
+    "com.microsoft:GroupQueryAttention": _attention,
+    "com.microsoft:MultiHeadAttention": _attention,
+}

@@ -25,6 +25,7 @@ from prunecvt_passes.channels import (
     Range,
     Read,
     Remap,
+    Setting,
     Use,
 )
 from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node
@@ -45,6 +46,7 @@ __all__ = [
     "Read",
     "Remap",
     "Rule",
+    "Setting",
     "Use",
     "trace",
 ]
@@ -67,6 +69,7 @@ class Flow:
     counts: list[Count] = field(default_factory=list)
     remaps: list[Remap] = field(default_factory=list)
     per_group: list[Labels] = field(default_factory=list)
+    settings: list[Setting] = field(default_factory=list)
     sizes: dict[str, list[Axis]] = field(default_factory=dict)
     stamps: Labels = field(default_factory=lambda: np.full(1024, -1))
 
@@ -151,6 +154,7 @@ class Flow:
             tuple(self.remaps),
             tuple(self.per_group),
             self.units,
+            tuple(self.settings),
         )
 
 
@@ -195,7 +199,7 @@ def _step(flow: Flow, node: Node, rules: dict[str, Rule]) -> None:
         unknown(flow, node, "has a body of its own, which is left alone", "subgraph")
     elif not _shaped(flow, node):
         unknown(flow, node, "has an input or output of unknown shape", "unknown-shape")
-    elif node.domain in DEFAULT_DOMAINS and _sizes_step(flow, node):
+    elif _sizes_step(flow, node):
         return
     elif node.kind not in rules:
         unknown(flow, node)
@@ -294,7 +298,8 @@ def _sizes_step(flow: Flow, node: Node) -> bool:
 
     ``flow.sizes[t][i]`` are the labels that element i of the integer tensor t counts at run time.
     """
-    if node.op == "Shape":
+    ours = node.domain in DEFAULT_DOMAINS
+    if node.op == "Shape" and ours:
         cut = slice(node.attributes.get("start"), node.attributes.get("end"))
         counted = flow.axes_of(node.inputs[0])[cut]
         if any(labels is not None for labels in counted):
@@ -304,13 +309,13 @@ def _sizes_step(flow: Flow, node: Node) -> bool:
     touched = [name for name in node.inputs if name in flow.sizes]
     if not touched:
         return False
-    if node.op in _SIZE_MOVES and touched != [node.input(1)]:
+    if ours and node.op in _SIZE_MOVES and touched != [node.input(1)]:
         moved = _moved_sizes(flow, node)
         if moved is not None:
             flow.sizes[node.outputs[0]] = moved
             flow.axes[node.outputs[0]] = flow.plain(node.outputs[0])
             return True
-    place = _SIZE_READERS.get(node.op)
+    place = _SIZE_READERS.get(node.op) if ours else None
     for name in touched:
         if place is None or name != node.input(place):
             pin_sizes(flow, node, name)

@@ -33,7 +33,7 @@ from prunecvt_passes.graph import (
 )
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.samples import InputSizes, dimensions, graph_inputs
-from prunecvt_passes.shapes import Sizes, infer
+from prunecvt_passes.shapes import Sizes, infer, leave_types
 from prunecvt_passes.sparse import dense_values, make_dense
 
 log = logging.getLogger("prunecvt")
@@ -85,7 +85,7 @@ def normalise(source: Source) -> Dense:
     _fold(model)
     drop_dead(model)
     _unshare_vectors(model)
-    del model.proto.graph.value_info[:]
+    leave_types(model.proto.graph)
     return Dense(index(model, shapes), sizes, _batch(model, sizes))
 
 

@@ -8,13 +8,15 @@ gives out shapes only.
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Mapping
 
 import onnx
 
 from prunecvt_passes import runtime
 from prunecvt_passes.deduce import deduce
 from prunecvt_passes.errors import PrunecvtError, UnsupportedError
-from prunecvt_passes.graph import Graph, Shapes, index, taken_names, unused
+from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Shapes, index, taken_names, unused
 from prunecvt_passes.model import Model, fill
 from prunecvt_passes.samples import InputSizes, graph_inputs, probes, random_inputs
 
@@ -99,7 +101,9 @@ def _at(wiring: Graph, inputs: Sizes) -> tuple[Sizes, dict[str, int], set[str]]:
     deduce(wiring, sizes, dtypes)
     missing = _missing(model, sizes)
     if missing:
-        sizes.update(_asked(model, inputs, missing))
+        found, types = _asked(model, inputs, missing, dtypes)
+        sizes.update(found)
+        dtypes.update(types)
     return sizes, dtypes, stated
 
 
@@ -145,11 +149,17 @@ def _missing(model: Model, sizes: Sizes) -> list[str]:
     ]
 
 
-def _asked(model: Model, inputs: Sizes, missing: list[str]) -> Sizes:
-    """Shapes of ``missing`` from one run that outputs them; what is no tensor stays unknown."""
+def _asked(
+    model: Model, inputs: Sizes, missing: list[str], typed: Mapping[str, int]
+) -> tuple[Sizes, dict[str, int]]:
+    """Shapes of ``missing`` from one run that outputs them, and types of those not ``typed``.
+
+    What is no tensor stays unknown.
+    """
     probe = model.copy()
     graph = probe.proto.graph
-    del graph.value_info[:]
+    graph.value_info.extend(value for value in graph.output if value.name in missing)
+    leave_types(graph)
     types = _tensor_types(probe, set(missing))
     asked = [name for name in missing if name in types]
     taken = taken_names(graph)
@@ -159,10 +169,34 @@ def _asked(model: Model, inputs: Sizes, missing: list[str]) -> Sizes:
     del graph.output[:]
     for output in shown:
         graph.output.add(name=output).type.tensor_type.elem_type = onnx.TensorProto.INT64
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in asked if name not in typed)
     if not shown:
-        return {}
-    results = runtime.run(runtime.comparable(probe), random_inputs(model, inputs))
-    return {shown[output]: tuple(int(v) for v in dims) for output, dims in results.items()}
+        return {}, {}
+    opened = runtime.session(runtime.comparable(probe))
+    results = runtime.run_session(opened, random_inputs(model, inputs), list(shown), model.source)
+    sizes = {shown[output]: tuple(int(v) for v in dims) for output, dims in results.items()}
+    kinds = {output.name: _TENSOR.fullmatch(output.type) for output in opened.get_outputs()}
+    return sizes, {
+        name: onnx.TensorProto.DataType.Value(kind[1].upper())
+        for name, kind in kinds.items()
+        if kind and name not in shown
+    }
+
+
+_TENSOR = re.compile(r"tensor\((\w+)\)")
+
+
+def leave_types(graph: onnx.GraphProto) -> None:
+    """Leaves of the declared inner tensors the element types of what foreign operators make.
+
+    onnxruntime cannot tell all of these; everything else it infers, and shapes may have changed.
+    """
+    made = {name for n in graph.node if n.domain not in DEFAULT_DOMAINS for name in n.output}
+    types = {v.name: v.type.tensor_type.elem_type for v in graph.value_info}
+    del graph.value_info[:]
+    for name, kind in types.items():
+        if kind and name in made:
+            graph.value_info.add(name=name).type.tensor_type.elem_type = kind
 
 
 def data_dependent(model: Model, inferred: set[str]) -> set[str]:

@@ -33,6 +33,7 @@ def remove(groups: Groups, removal: Removal) -> Model:
     model.set_weights(_sliced(groups, kept))
     _rewrite_counts(model, groups, kept)
     _rewrite_indices(model, groups, kept)
+    _write_settings(model, groups, kept)
     drop_dead(model)
     return model
 
@@ -70,7 +71,7 @@ def _rewrite_counts(model: Model, groups: Groups, kept: Bools) -> None:
         if counts[0].unless:
             _drop_attribute(node, counts[0].unless)
         if isinstance(slot, str):
-            _set_attribute(node, slot, values, single=slot in _SINGLE)
+            _set_attribute(node, slot, values)
             continue
         own = unused(f"{node.output[0]}__{slot}", taken)
         while len(node.input) <= slot:
@@ -82,9 +83,6 @@ def _rewrite_counts(model: Model, groups: Groups, kept: Bools) -> None:
     model.set_weights(added)
 
 
-_SINGLE = ("group", "N")  # attributes that hold one integer
-
-
 def _all_kept(counts: list[Count], kept: Bools) -> bool:
     return all(bool(kept[count.labels].all()) for count in counts)
 
@@ -94,9 +92,20 @@ def _drop_attribute(node: onnx.NodeProto, name: str) -> None:
         node.attribute.remove(attribute)
 
 
-def _set_attribute(node: onnx.NodeProto, name: str, values: list[int], single: bool) -> None:
+def _set_attribute(node: onnx.NodeProto, name: str, values: list[int]) -> None:
+    """Writes integers; one where the attribute is a plain integer, which it then says already."""
+    plain = any(a.name == name and a.type == onnx.AttributeProto.INT for a in node.attribute)
     _drop_attribute(node, name)
-    node.attribute.append(onnx.helper.make_attribute(name, values[0] if single else values))
+    node.attribute.append(onnx.helper.make_attribute(name, values[0] if plain else values))
+
+
+def _write_settings(model: Model, groups: Groups, kept: Bools) -> None:
+    """Writes down what was left out and followed from a number of channels that is now another."""
+    for setting in groups.channels.settings:
+        if not kept[setting.labels].all():
+            node = model.proto.graph.node[setting.node.index]
+            _drop_attribute(node, setting.name)
+            node.attribute.append(onnx.helper.make_attribute(setting.name, setting.value))
 
 
 def _rewrite_indices(model: Model, groups: Groups, kept: Bools) -> None:

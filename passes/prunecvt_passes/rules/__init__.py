@@ -8,8 +8,16 @@ what it touches, and the report says so.
 from __future__ import annotations
 
 from prunecvt_passes.flow import Rule
+from prunecvt_passes.rules.attention import (
+    attention,
+    group_query_attention,
+    multi_head_attention,
+    packed_attention,
+)
 from prunecvt_passes.rules.contraction import conv, conv_transpose, gemm, matmul
+from prunecvt_passes.rules.einsum import einsum, fused_matmul
 from prunecvt_passes.rules.elementwise import batch_normalization, elementwise, quantize
+from prunecvt_passes.rules.fused import embed_normalization, fused_conv, skip_normalization
 from prunecvt_passes.rules.layout import flatten, reshape, squeeze
 from prunecvt_passes.rules.movement import (
     concat,
@@ -25,6 +33,7 @@ from prunecvt_passes.rules.movement import (
 from prunecvt_passes.rules.quantized import QUANTIZED
 from prunecvt_passes.rules.reduction import along_axis, pool, reduce
 from prunecvt_passes.rules.resizing import expand, resize, tile, upsample
+from prunecvt_passes.rules.rotary import rotary_embedding
 
 _ELEMENTWISE = (
     "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr "
@@ -45,6 +54,22 @@ _ALONG_AXIS = (
     "ArgMax ArgMin CumSum Hardmax LayerNormalization LogSoftmax LpNormalization "
     "MeanVarianceNormalization RMSNormalization Softmax TopK"
 )
+_FUSED_ELEMENTWISE = ("BiasGelu", "FastGelu", "GatedAdd", "Gelu", "QuickGelu", "ScaledSiLU")
+_MICROSOFT: dict[str, Rule] = {
+    **dict.fromkeys(
+        ["BiasGelu", "FastGelu", "GatedAdd", "Gelu", "QuickGelu", "ScaledSiLU"], elementwise
+    ),
+    "Attention": packed_attention,
+    "EmbedLayerNormalization": embed_normalization,
+    "FusedConv": fused_conv,
+    "FusedGemm": gemm,
+    "FusedMatMul": fused_matmul,
+    "GroupQueryAttention": group_query_attention,
+    "MultiHeadAttention": multi_head_attention,
+    "RotaryEmbedding": rotary_embedding,
+    "SkipLayerNormalization": skip_normalization,
+    "SkipSimplifiedLayerNormalization": skip_normalization,
+}
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_ELEMENTWISE.split(), elementwise),
@@ -53,11 +78,13 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(_REDUCTIONS.split(), reduce),
     **dict.fromkeys(_ALONG_AXIS.split(), along_axis),
     **QUANTIZED,
+    "Attention": attention,
     "Concat": concat,
     "Conv": conv,
     "ConvTranspose": conv_transpose,
     "DepthToSpace": depth_to_space,
     "DequantizeLinear": quantize,
+    "Einsum": einsum,
     "Expand": expand,
     "Flatten": flatten,
     "Gather": gather,
@@ -68,6 +95,8 @@ RULES: dict[str, Rule] = {
     "QuantizeLinear": quantize,
     "Reshape": reshape,
     "Resize": resize,
+    "RotaryEmbedding": rotary_embedding,
+    "SimplifiedLayerNormalization": skip_normalization,
     "Slice": slice_,
     "SpaceToDepth": space_to_depth,
     "Split": split,
@@ -76,6 +105,7 @@ RULES: dict[str, Rule] = {
     "Transpose": transpose,
     "Unsqueeze": squeeze,
     "Upsample": upsample,
+    **{f"com.microsoft:{name}": rule for name, rule in _MICROSOFT.items()},
 }
 
 __all__ = ["RULES"]

@@ -144,11 +144,11 @@ def matmul(flow: Flow, node: Node) -> list[Axes]:
 def _product(flow: Flow, node: Node, a_axes: tuple[int, int], b_axes: tuple[int, int]) -> Axes:
     """Labels of rows and columns; each pair of axes is (summed, kept), -1 where there is none."""
     names, axes = node.inputs[:2], (a_axes, b_axes)
-    left = _is_weight(flow, names[0]) and not _is_weight(flow, names[1])
+    left = is_weight(flow, names[0]) and not is_weight(flow, names[1])
     data, weight = (1, 0) if left else (0, 1)
     contract(flow, node, data, axes[data][0], flow.axes_of(names[weight])[axes[weight][0]])
     summed, made = axes[weight]
-    if _is_weight(flow, names[weight]) and made >= 0:
+    if is_weight(flow, names[weight]) and made >= 0:
         flow.uses.append(Use(node, names[weight], made, "weight_out"))
         flow.uses.append(Use(node, names[weight], summed, "weight_in"))
         labels = flow.axes_of(names[weight])[made]
@@ -156,7 +156,7 @@ def _product(flow: Flow, node: Node, a_axes: tuple[int, int], b_axes: tuple[int,
     return [flow.axes_of(n)[kept] for n, (_, kept) in zip(names, axes, strict=True) if kept >= 0]
 
 
-def _is_weight(flow: Flow, name: str) -> bool:
+def is_weight(flow: Flow, name: str) -> bool:
     """Whether a tensor follows from initializers alone (one that is dequantised counts)."""
     while not flow.graph.is_initializer(name):
         maker = flow.graph.producer.get(name)
