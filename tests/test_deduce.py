@@ -62,12 +62,12 @@ def test_sizes_are_those_of_a_run_without_one(
     model = Model.from_proto(net.proto())
     first = {"x": (2, 8, 12, 16)}
     names = [name for node in model.proto.graph.node for name in node.output]
-    ran = shapes._asked(model, first, names)
+    ran, _ = shapes._asked(model, first, names, set(names))
 
     def refuse(*given: object) -> None:
         raise AssertionError("a run")
 
-    monkeypatch.setattr(runtime, "run", refuse)
+    monkeypatch.setattr(runtime, "session", refuse)
     found, sizes = infer(model, first)
     assert sizes == first
     assert {name: found.sizes[name] for name in names} == ran

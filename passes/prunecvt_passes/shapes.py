@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 
 import onnx
+import onnxruntime
 
 from prunecvt_passes import runtime
 from prunecvt_passes.deduce import deduce
@@ -172,7 +173,7 @@ def _asked(
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in asked if name not in typed)
     if not shown:
         return {}, {}
-    opened = runtime.session(runtime.comparable(probe))
+    opened = _opened(probe)
     results = runtime.run_session(opened, random_inputs(model, inputs), list(shown), model.source)
     sizes = {shown[output]: tuple(int(v) for v in dims) for output, dims in results.items()}
     kinds = {output.name: _TENSOR.fullmatch(output.type) for output in opened.get_outputs()}
@@ -181,6 +182,14 @@ def _asked(
         for name, kind in kinds.items()
         if kind and name not in shown
     }
+
+
+def _opened(probe: Model) -> onnxruntime.InferenceSession:
+    """As it is, for its element types; in float32 where onnxruntime has no kernels for them."""
+    try:
+        return runtime.session(probe)
+    except UnsupportedError:
+        return runtime.session(runtime.comparable(probe))
 
 
 _TENSOR = re.compile(r"tensor\((\w+)\)")
