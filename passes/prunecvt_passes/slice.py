@@ -70,7 +70,7 @@ def _rewrite_counts(model: Model, groups: Groups, kept: Bools) -> None:
         if counts[0].unless:
             _drop_attribute(node, counts[0].unless)
         if isinstance(slot, str):
-            _set_attribute(node, slot, values, single=slot == "group")
+            _set_attribute(node, slot, values)
             continue
         own = unused(f"{node.output[0]}__{slot}", taken)
         while len(node.input) <= slot:
@@ -91,9 +91,11 @@ def _drop_attribute(node: onnx.NodeProto, name: str) -> None:
         node.attribute.remove(attribute)
 
 
-def _set_attribute(node: onnx.NodeProto, name: str, values: list[int], single: bool) -> None:
+def _set_attribute(node: onnx.NodeProto, name: str, values: list[int]) -> None:
+    """Writes integers; one where the attribute is a plain integer, which it then says already."""
+    plain = any(a.name == name and a.type == onnx.AttributeProto.INT for a in node.attribute)
     _drop_attribute(node, name)
-    node.attribute.append(onnx.helper.make_attribute(name, values[0] if single else values))
+    node.attribute.append(onnx.helper.make_attribute(name, values[0] if plain else values))
 
 
 def _rewrite_indices(model: Model, groups: Groups, kept: Bools) -> None:

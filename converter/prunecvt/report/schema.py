@@ -95,7 +95,8 @@ class GroupRow(Record):
     """One group: the channels that live and die together, and what became of them.
 
     ``members`` names the output tensors of the producing nodes; ``reason`` says why a group that
-    could be cut was left whole, and is "" where it was cut.
+    could be cut was left whole, and is "" where it was cut. ``inexact`` names what normalises or takes
+    means over these channels, and works on fewer once they go; only ``--allow-inexact`` fills it.
     """
 
     id: int
@@ -105,6 +106,7 @@ class GroupRow(Record):
     kept: list[int]
     score: ScoreRange | None = None
     reason: str = ""
+    inexact: list[str] = Field(default_factory=list)
 
 
 class SkippedRow(Record):
@@ -152,7 +154,8 @@ class OracleCheck(Record):
     """Slimmed model against the original with the removed channels multiplied by zero.
 
     ``at`` is where ``max_rel`` was found: at the outputs, or, where these are too close to a
-    Sigmoid's zero to tell, before it.
+    Sigmoid's zero to tell, before it. ``narrowed`` counts the nodes that lost channels they work
+    across (``--allow-inexact``): in the masked original these work on the kept channels alone.
     """
 
     at: Literal["outputs", "logits"] = "outputs"
@@ -161,6 +164,7 @@ class OracleCheck(Record):
     tolerance: float
     samples: int
     passed: bool
+    narrowed: int = 0
 
 
 class Fidelity(Record):

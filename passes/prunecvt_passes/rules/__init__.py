@@ -22,6 +22,13 @@ from prunecvt_passes.rules.movement import (
     split,
     transpose,
 )
+from prunecvt_passes.rules.normalisation import (
+    group_normalization,
+    instance_normalization,
+    local_response,
+    lp_normalization,
+    normalization,
+)
 from prunecvt_passes.rules.reduction import along_axis, pool, reduce
 from prunecvt_passes.rules.resizing import expand, resize, tile, upsample
 
@@ -32,7 +39,7 @@ _ELEMENTWISE = (
     "Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid "
     "Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor"
 )
-_PER_CHANNEL = "BatchNormalization InstanceNormalization"
+_ACROSS = "LayerNormalization LogSoftmax MeanVarianceNormalization RMSNormalization Softmax"
 _POOLS = (
     "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool MaxRoiPool RoiAlign"
 )
@@ -40,17 +47,15 @@ _REDUCTIONS = (
     "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
     "ReduceSum ReduceSumSquare"
 )
-_ALONG_AXIS = (
-    "ArgMax ArgMin CumSum Hardmax LayerNormalization LogSoftmax LpNormalization "
-    "MeanVarianceNormalization RMSNormalization Softmax TopK"
-)
+_ALONG_AXIS = "ArgMax ArgMin CumSum Hardmax TopK"
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_ELEMENTWISE.split(), elementwise),
-    **dict.fromkeys(_PER_CHANNEL.split(), batch_normalization),
+    **dict.fromkeys(_ACROSS.split(), normalization),
     **dict.fromkeys(_POOLS.split(), pool),
     **dict.fromkeys(_REDUCTIONS.split(), reduce),
     **dict.fromkeys(_ALONG_AXIS.split(), along_axis),
+    "BatchNormalization": batch_normalization,
     "Concat": concat,
     "Conv": conv,
     "ConvTranspose": conv_transpose,
@@ -61,6 +66,10 @@ RULES: dict[str, Rule] = {
     "Gather": gather,
     "GatherND": gather_nd,
     "Gemm": gemm,
+    "GroupNormalization": group_normalization,
+    "InstanceNormalization": instance_normalization,
+    "LRN": local_response,
+    "LpNormalization": lp_normalization,
     "MatMul": matmul,
     "Pad": pad,
     "QuantizeLinear": quantize,
