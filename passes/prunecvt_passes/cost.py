@@ -15,8 +15,9 @@ class Cost:
 
     Attributes:
         params: elements of all floating-point and quantised weights.
-        macs: multiply-accumulates of all Conv, ConvTranspose, Gemm and MatMul for one inference, at
-            the sizes the shapes were found at and a batch of one where the batch is dynamic.
+        macs: multiply-accumulates of all Conv, ConvTranspose, Gemm, MatMul, LSTM, GRU and RNN for
+            one inference, at the sizes the shapes were found at and a batch of one where the batch
+            is dynamic.
         uncounted: such nodes that do not count: of unknown shape, or in bodies of If, Loop, Scan.
     """
 
@@ -36,7 +37,7 @@ def _uncounted(graph: Graph) -> int:
     inside = sum(node.op_type in _CONTRACTIONS for body in bodies for node in body.node)
     return inside + sum(
         node.op in _CONTRACTIONS
-        and any(graph.shape(name) is None for name in (*node.inputs[:2], node.outputs[0]))
+        and any(graph.shape(name) is None for name in (*node.inputs[:2], node.outputs[0]) if name)
         for node in graph.nodes
     )
 
@@ -53,6 +54,8 @@ def node_macs(graph: Graph, node: Node) -> int:
     if node.domain not in DEFAULT_DOMAINS or node.op not in _CONTRACTIONS:
         return 0
     first, second = graph.shape(node.inputs[0]), graph.shape(node.inputs[1])
+    if node.op in _RECURRENT:
+        return _recurrent(graph, node)
     made = graph.shape(node.outputs[0])
     if first is None or second is None or made is None:
         return 0
@@ -64,4 +67,11 @@ def node_macs(graph: Graph, node: Node) -> int:
     return math.prod(made) * summed
 
 
-_CONTRACTIONS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+def _recurrent(graph: Graph, node: Node) -> int:
+    """Weights of inputs and of states, once per step and sequence."""
+    steps, *weights = (graph.shape(name) for name in node.inputs[:3])
+    return math.prod((steps or (0,))[:2]) * sum(math.prod(shape or (0,)) for shape in weights)
+
+
+_RECURRENT = ("GRU", "LSTM", "RNN")
+_CONTRACTIONS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", *_RECURRENT))

@@ -166,12 +166,12 @@ def product(groups: Groups, seed: int) -> Floats:
 
 def share(groups: Groups, seed: int) -> Floats:
     """Share of what the readers sum up that comes from the channel; see ``share.py``."""
-    norms = {}
+    norms: dict[int, list[tuple[Use, Floats]]] = {}
     for use in groups.channels.uses:
         if use.role == "weight_in":
             found = channel_norms(groups, use, 2)
             if found is not None:
-                norms[use.node.index] = found
+                norms.setdefault(use.node.index, []).append((use, found))
     return shares(groups, norms, l2(groups, seed) ** 2)
 
 

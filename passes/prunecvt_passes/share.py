@@ -15,19 +15,23 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
+from prunecvt_passes.flow import Read, Use
 from prunecvt_passes.groups import Groups
 
 Floats = npt.NDArray[np.float64]
 _TINY = float(np.finfo(float).tiny)
 
 
-def shares(groups: Groups, reader_norms: dict[int, Floats], fallback: Floats) -> Floats:
+Norms = dict[int, list[tuple[Use, Floats]]]
+
+
+def shares(groups: Groups, reader_norms: Norms, fallback: Floats) -> Floats:
     """Scores every class.
 
     Args:
         groups: classes and who reads them.
-        reader_norms: node index -> norm of the weights that read each channel, for the readers
-            whose weights are known.
+        reader_norms: node index -> weights' axes that it sums over, and the norm of what reads each
+            channel, for the readers whose weights are known.
         fallback: class -> energy where neither BatchNormalization nor a reader's weights tell it
             (products of two activations).
 
@@ -40,7 +44,7 @@ def shares(groups: Groups, reader_norms: dict[int, Floats], fallback: Floats) ->
         classes = groups.class_of[read.labels]
         values = energy[classes]
         known = np.isfinite(values)
-        norms = reader_norms.get(read.node.index)
+        norms = _reading(groups, read, reader_norms.get(read.node.index, []))
         if known.any():
             values = np.where(known, values, values[known].mean())
         else:
@@ -49,6 +53,18 @@ def shares(groups: Groups, reader_norms: dict[int, Floats], fallback: Floats) ->
             values = values * norms**2
         np.add.at(total, classes, values / max(float(values.sum()), _TINY))
     return total
+
+
+def _reading(groups: Groups, read: Read, candidates: list[tuple[Use, Floats]]) -> Floats | None:
+    """Norms of the axis that a read is about: of several the one with the same classes."""
+    if len(candidates) > 1:
+        classes = groups.class_of[read.labels]
+        for use, norms in candidates:
+            labels = groups.channels.axes[use.tensor][use.axis]
+            if labels is not None and np.array_equal(groups.class_of[labels], classes):
+                return norms
+        return None
+    return candidates[0][1] if candidates else None
 
 
 def batch_norm_energy(groups: Groups) -> Floats:

@@ -29,8 +29,9 @@ from prunecvt_passes.rules.normalisation import (
     lp_normalization,
     normalization,
 )
+from prunecvt_passes.rules.recurrent import recurrent
 from prunecvt_passes.rules.reduction import along_axis, pool, reduce
-from prunecvt_passes.rules.resizing import expand, resize, tile, upsample
+from prunecvt_passes.rules.resizing import constant_of_shape, expand, resize, tile, upsample
 
 _ELEMENTWISE = (
     "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr "
@@ -47,6 +48,7 @@ _REDUCTIONS = (
     "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
     "ReduceSum ReduceSumSquare"
 )
+_RECURRENT = "GRU LSTM RNN"
 _ALONG_AXIS = "ArgMax ArgMin CumSum Hardmax TopK"
 
 RULES: dict[str, Rule] = {
@@ -55,8 +57,10 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(_POOLS.split(), pool),
     **dict.fromkeys(_REDUCTIONS.split(), reduce),
     **dict.fromkeys(_ALONG_AXIS.split(), along_axis),
+    **dict.fromkeys(_RECURRENT.split(), recurrent),
     "BatchNormalization": batch_normalization,
     "Concat": concat,
+    "ConstantOfShape": constant_of_shape,
     "Conv": conv,
     "ConvTranspose": conv_transpose,
     "DepthToSpace": depth_to_space,
