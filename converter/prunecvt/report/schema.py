@@ -95,8 +95,8 @@ class GroupRow(Record):
     """One group: the channels that live and die together, and what became of them.
 
     ``members`` names the output tensors of the producing nodes; ``reason`` says why a group that
-    could be cut was left whole, and is "" where it was cut. ``inexact`` names what normalises or takes
-    means over these channels, and works on fewer once they go; only ``--allow-inexact`` fills it.
+    could be cut was left whole, and is "" where it was cut. ``inexact`` names what normalises
+    over these channels or takes their mean, and works on fewer of them then (``--allow-inexact``).
     """
 
     id: int
