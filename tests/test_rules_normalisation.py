@@ -140,6 +140,13 @@ def test_residual_stream_of_a_transformer(inexact: bool) -> None:
     held(transformer, inexact, 17, "mixed-axis", lost=6)
 
 
+def test_all_that_a_residual_stream_meets_stays_for_the_same_reason() -> None:
+    net = Net()
+    transformer(net)
+    _, groups = grouped(net.proto())
+    assert {f.code for f in groups.fixed} == {"mixed-axis", "graph-output"}
+
+
 def convnext(net: Net) -> None:
     """A block over both layouts: depthwise, normalise over the last axis, widen, scale, add."""
     x = first = net.first()

@@ -69,16 +69,14 @@ def across(
         code: of the pins.
 
     Returns:
-        ``axes`` without what is pinned.
+        ``axes``, also what is pinned: what it meets later then stays for the same reason.
     """
-    carried = list(axes)
     for axis in mixed:
         labels = axes[axis]
         if labels is None:
             continue
         if not flow.units.inexact:
             flow.pin(labels, node, code, _ACROSS)
-            carried[axis] = None
             continue
         behind = len(axes) - axis
         places = [(0, axis)]
@@ -87,7 +85,7 @@ def across(
             if len(shape) >= behind and shape[-behind] == labels.size:
                 places.append((place, len(shape) - behind))
         narrow(flow, node, labels, places, axis)
-    return carried
+    return axes
 
 
 def narrow(
