@@ -19,24 +19,17 @@ from prunecvt_passes.groups import Bools, Groups
 from prunecvt_passes.model import Array, Model
 
 
-def compute_on_kept(
-    model: Model, narrowed: Sequence[Narrowed], kept: Bools, before: dict[int, list[onnx.NodeProto]]
-) -> tuple[dict[int, list[onnx.NodeProto]], dict[str, Array]]:
+def compute_on_kept(model: Model, narrowed: Sequence[Narrowed], kept: Bools) -> None:
     """Has the nodes that lose channels work on the kept ones: a Gather before and a Gather behind.
 
     A removed channel gets the value of a kept one behind the node: it is set to zero where it is
     read.
 
     Args:
-        model: its nodes' inputs and outputs are renamed; the caller puts the new nodes in.
-        narrowed: the nodes.
+        model: edited.
+        narrowed: the nodes; found again by what they make.
         kept: label -> whether it stays.
-        before: node index -> what comes in front of it; added to.
-
-    Returns:
-        node index -> what comes behind it, and the indices as weights.
     """
-    after: dict[int, list[onnx.NodeProto]] = defaultdict(list)
     indices: dict[str, Array] = {}
 
     def gather(source: str, made: str, axis: int, picked: Array) -> onnx.NodeProto:
@@ -44,24 +37,28 @@ def compute_on_kept(
         indices[listed] = picked.astype(np.int64)
         return onnx.helper.make_node("Gather", [source, listed], [made], axis=axis)
 
+    by_output: dict[str, list[Narrowed]] = defaultdict(list)
     for each in narrowed:
-        index = each.node.index
-        node = model.proto.graph.node[index]
-        name = next(filter(None, node.output))
-        for place, axis, labels in each.inputs:
-            if not kept[labels].all():
-                own = f"{name}__kept_{place}_{axis}"
-                before[index].append(
-                    gather(node.input[place], own, axis, np.flatnonzero(kept[labels]))
-                )
-                node.input[place] = own
-        for place, axis, labels in each.outputs:
-            if not kept[labels].all():
-                own = f"{name}__made_{place}_{axis}"
-                back = np.maximum(np.cumsum(kept[labels]) - 1, 0)
-                after[index].insert(0, gather(own, node.output[place], axis, back))
-                node.output[place] = own
-    return after, indices
+        by_output[next(filter(None, each.node.outputs))].append(each)
+    nodes = list(model.proto.graph.node)
+    del model.proto.graph.node[:]
+    for node in nodes:
+        name = next(filter(None, node.output), "")
+        before: list[onnx.NodeProto] = []
+        after: list[onnx.NodeProto] = []
+        for each in by_output.get(name, ()):
+            for place, axis, labels in each.inputs:
+                if not kept[labels].all():
+                    own, picked = f"{name}__kept_{place}_{axis}", np.flatnonzero(kept[labels])
+                    before.append(gather(node.input[place], own, axis, picked))
+                    node.input[place] = own
+            for place, axis, labels in each.outputs:
+                if not kept[labels].all():
+                    own, back = f"{name}__made_{place}_{axis}", np.cumsum(kept[labels]) - 1
+                    after.insert(0, gather(own, node.output[place], axis, np.maximum(back, 0)))
+                    node.output[place] = own
+        model.proto.graph.node.extend([*before, node, *after])
+    model.set_weights(indices)
 
 
 def narrowed_nodes(groups: Groups, removal: Removal) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import onnx
 
 from prunecvt_passes.choose import Removal
 from prunecvt_passes.graph import Graph
-from prunecvt_passes.groups import Bools, Groups
+from prunecvt_passes.groups import Groups
 from prunecvt_passes.inexact import compute_on_kept
 from prunecvt_passes.model import Array, Model
 
@@ -28,32 +28,19 @@ class Difference:
 def masked(groups: Groups, removal: Removal) -> Model:
     """Returns the original with a Mul by a 0/1 vector in front of every read of removed channels.
 
-    A node that works across channels that are cut inexactly gets the kept ones alone. The model
-    shares every weight with the original and none of the code that slices.
+    It shares every weight with the original and none of the code that slices. A node that works
+    across channels that are cut inexactly gets the kept ones alone.
     """
+    channels = groups.channels
+    graph = channels.graph
     kept = ~removal.removed[groups.class_of]
-    model = groups.channels.graph.model.copy()
-    before: dict[int, list[onnx.NodeProto]] = defaultdict(list)
-    weights = _mask_reads(model, groups, kept, before)
-    after, indices = compute_on_kept(model, groups.channels.narrowed, kept, before)
-    nodes = list(model.proto.graph.node)
-    del model.proto.graph.node[:]
-    for index, node in enumerate(nodes):
-        model.proto.graph.node.extend([*before.get(index, ()), node, *after.get(index, ())])
-    model.set_weights({**weights, **indices})
-    return model
-
-
-def _mask_reads(
-    model: Model, groups: Groups, kept: Bools, before: dict[int, list[onnx.NodeProto]]
-) -> dict[str, Array]:
-    """Rewires the reads to masked inputs; adds the Mul nodes to ``before``, returns the masks."""
-    graph = groups.channels.graph
+    model = graph.model.copy()
     by_read: dict[tuple[int, int], list[tuple[int, Array]]] = defaultdict(list)
-    for read in groups.channels.reads:
+    for read in channels.reads:
         if not kept[read.labels].all():
             by_read[read.node.index, read.place].append((read.axis, kept[read.labels]))
     made: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+    inserts: dict[int, list[onnx.NodeProto]] = defaultdict(list)
     masks: dict[str, Array] = {}
     for (index, place), cuts in by_read.items():
         node = model.proto.graph.node[index]
@@ -66,11 +53,18 @@ def _mask_reads(
         if key not in made:
             made[key] = f"{name}__masked_{len(made)}"
             masks[f"{made[key]}__mask"] = mask.astype(_dtype(graph, name))
-            before[index].append(
+            inserts[index].append(
                 onnx.helper.make_node("Mul", [name, f"{made[key]}__mask"], [made[key]])
             )
         node.input[place] = made[key]
-    return masks
+    nodes = list(model.proto.graph.node)
+    del model.proto.graph.node[:]
+    for index, node in enumerate(nodes):
+        model.proto.graph.node.extend(inserts.get(index, ()))
+        model.proto.graph.node.append(node)
+    model.set_weights(masks)
+    compute_on_kept(model, channels.narrowed, kept)
+    return model
 
 
 def _dtype(graph: Graph, name: str) -> np.dtype[Any]:
