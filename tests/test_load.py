@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bad_case import conv_model, nodes_model, relu
+from models import Net
 from prunecvt.errors import InputError, UnsupportedError
 from prunecvt.loading.load import load
 from prunecvt.loading.versions import newest_ir, newest_opset
@@ -195,3 +196,12 @@ def test_long_chains_need_no_recursion() -> None:
     names = ["x", *(f"t{i}" for i in range(5000)), "y"]
     nodes = [relu(a, b, f"n_{b}") for a, b in pairwise(names)]
     assert len(load(nodes_model(*nodes[::-1])).proto.graph.node) == 5001
+
+
+def test_a_deprecated_operator_that_onnxruntime_runs_is_taken() -> None:
+    net = Net(opset=18)
+    normed = net.add(
+        "GroupNormalization", net.first(), net.positive(4), net.random(4), num_groups=4
+    )
+    net.last(normed)
+    assert load(net.proto())
