@@ -82,7 +82,11 @@ def test_fixed_layers_say_why_and_how_many() -> None:
     )
     net.last(net.conv(x, 12, 1, name="narrow"), 1)
     fixed = {f.producer.tensor: (f.code, f.channels) for f in solved(net).fixed}
-    assert fixed == {"other": ("no-rule", 4), "narrow": ("single", 1), "last": ("graph-output", 4)}
+    assert fixed == {
+        "other": ("mixed-axis", 4),
+        "narrow": ("single", 1),
+        "last": ("graph-output", 4),
+    }
 
 
 def test_a_layer_may_be_fixed_in_part() -> None:

@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bad_case import conv_model, nodes_model, relu
+from models import Net
 from prunecvt.errors import InputError, UnsupportedError
 from prunecvt.loading.load import load
 from prunecvt.loading.versions import newest_ir, newest_opset
@@ -205,3 +206,12 @@ def test_an_operator_of_onnxruntime_in_the_default_domain_is_taken() -> None:
     opset = [helper.make_opsetid("", 17)]
     model = load(helper.make_model(graph, opset_imports=opset, ir_version=8))
     assert [node.op_type for node in model.proto.graph.node] == ["SimplifiedLayerNormalization"]
+
+
+def test_a_deprecated_operator_that_onnxruntime_runs_is_taken() -> None:
+    net = Net(opset=18)
+    normed = net.add(
+        "GroupNormalization", net.first(), net.positive(4), net.random(4), num_groups=4
+    )
+    net.last(normed)
+    assert load(net.proto())

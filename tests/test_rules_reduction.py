@@ -146,9 +146,7 @@ def softmax_before_opset_13_behind_the_channels(net: Net) -> None:
     net.last(net.add("Softmax", net.first(), axis=2))
 
 
-@pytest.mark.parametrize(
-    "op", ["LogSoftmax", "Hardmax", "LpNormalization", "TopK", "ArgMax", "CumSum"]
-)
+@pytest.mark.parametrize("op", ["LogSoftmax", "Hardmax", "TopK", "ArgMax", "CumSum"])
 @pytest.mark.parametrize("axis", [1, 3])
 def test_operator_along_axis(op: str, axis: int) -> None:
     def build(net: Net) -> None:
@@ -174,41 +172,6 @@ def test_operator_along_axis(op: str, axis: int) -> None:
 def argmax_without_keepdims(net: Net) -> None:
     x = net.add("ArgMax", net.first(), axis=2, keepdims=0)
     net.output(net.add("ReduceSum", net.add("Cast", x, to=TensorProto.FLOAT), np.array([1])))
-
-
-@row(pinned={"first": "mixed-axis"})
-def layer_normalization_over_channels(net: Net) -> None:
-    x = net.add("MatMul", net.input("N", 5, 3), net.random(3, 8), name="first")
-    x = net.add("LayerNormalization", x, net.positive(8), net.random(8), axis=-1)
-    net.head(x, 8)
-
-
-@row(lost={"first": 4})
-def layer_normalization_over_space(net: Net) -> None:
-    x = net.add("LayerNormalization", net.first(), net.positive(6), net.random(6), axis=-1)
-    net.last(x)
-
-
-@row(pinned={"first": "mixed-axis"})
-def layer_normalization_with_statistics(net: Net) -> None:
-    x = net.add("MatMul", net.input("N", 5, 3), net.random(3, 8), name="first")
-    x, mean, spread = net.many("LayerNormalization", x, net.positive(8), outputs=3)
-    net.head(net.add("Add", net.add("Mul", x, spread), mean), 8)
-
-
-@row(lost={"first": 4})
-def mean_variance_normalization(net: Net) -> None:
-    net.last(net.add("MeanVarianceNormalization", net.first()))
-
-
-@row(pinned={"first": "mixed-axis"})
-def mean_variance_normalization_across_channels(net: Net) -> None:
-    net.last(net.add("MeanVarianceNormalization", net.first(), axes=[1]))
-
-
-@row(pinned={"first": "no-rule"})
-def local_response_normalization(net: Net) -> None:
-    net.last(net.add("LRN", net.first(), size=3))
 
 
 @pytest.mark.parametrize("case", row.cases)

@@ -18,6 +18,7 @@ from prunecvt_passes import oracle, runtime
 from prunecvt_passes.choose import Removal
 from prunecvt_passes.graph import index
 from prunecvt_passes.groups import Groups
+from prunecvt_passes.inexact import narrowed_nodes
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Source
 from prunecvt_passes.samples import dimensions
@@ -189,6 +190,7 @@ def compare_masked(
         samples=samples(feed for feed, _ in feeds),
         single=outcomes.single,
         passed=relative <= tolerance.rtol or absolute <= tolerance.atol,
+        narrowed=len(narrowed_nodes(groups, removal)),
     )
     if not check.passed:
         raise VerifyError(

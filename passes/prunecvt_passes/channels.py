@@ -115,6 +115,22 @@ class Remap:
 
 
 @dataclass(frozen=True)
+class Narrowed:
+    """``node`` works across channels that may go all the same: it then works on what is left.
+
+    The result is no longer that of the original with zeros, so what touches it is inexact.
+
+    Attributes:
+        node: a normalisation, a mean and the like.
+        inputs, outputs: (place, axis, labels) of what holds these channels.
+    """
+
+    node: Node
+    inputs: tuple[tuple[int, int, Labels], ...]
+    outputs: tuple[tuple[int, int, Labels], ...] = ()
+
+
+@dataclass(frozen=True)
 class Channels:
     """What the walk found: see the parts.
 
@@ -127,6 +143,7 @@ class Channels:
         pins, reads, producers, uses, counts, remaps, settings: as their classes say.
         per_group: labels of channels that a grouped convolution splits among its groups.
         units: what is removed as one, as the walk was told.
+        narrowed: nodes that work across channels that may go; empty unless ``units.inexact``.
     """
 
     graph: Graph
@@ -143,3 +160,4 @@ class Channels:
     per_group: tuple[Labels, ...]
     units: Units = DEFAULT_UNITS
     settings: tuple[Setting, ...] = ()
+    narrowed: tuple[Narrowed, ...] = ()

@@ -18,8 +18,9 @@ class Cost:
 
     Attributes:
         params: elements of all floating-point and quantised weights.
-        macs: multiply-accumulates of all convolutions, products and attentions for one inference,
-            at the sizes the shapes were found at and a batch of one where the batch is dynamic.
+        macs: multiply-accumulates of all convolutions, products, attentions and recurrences for one
+            inference, at the sizes the shapes were found at and a batch of one where the batch is
+            dynamic.
         uncounted: such nodes that do not count: of unknown shape, or in bodies of If, Loop, Scan.
     """
 
@@ -117,13 +118,22 @@ def _hidden(node: Node, total: int) -> tuple[int, ...]:
     return tuple(node.attributes.get("qkv_hidden_sizes") or (total // 3,) * 3)
 
 
+def _recurrent(graph: Graph, node: Node) -> int:
+    """Weights of inputs and of states, once per step and sequence."""
+    steps, *weights = (_size(graph, name) for name in node.inputs[:3])
+    return math.prod(steps[:2]) * sum(math.prod(shape) for shape in weights)
+
+
 _COUNTS: dict[str, Callable[[Graph, Node], int]] = {
     "Attention": _attention,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "Einsum": _einsum,
+    "GRU": _recurrent,
     "Gemm": _matmul,
+    "LSTM": _recurrent,
     "MatMul": _matmul,
+    "RNN": _recurrent,
     **{kind: _conv if "Conv" in kind else _matmul for kind in FACTORS},
     f"{MICROSOFT}:MatMulNBits": _matmul,
     "com.microsoft:Attention": _attention,

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from prunecvt_passes.arithmetic import moved
+from prunecvt_passes.arithmetic import Known, evaluate, moved
 from prunecvt_passes.channels import (
     Axes,
     Axis,
     Channels,
     Count,
     Labels,
+    Narrowed,
     Pin,
     Producer,
     Range,
@@ -40,6 +42,7 @@ __all__ = [
     "Count",
     "Flow",
     "Labels",
+    "Narrowed",
     "Pin",
     "Producer",
     "Range",
@@ -70,6 +73,7 @@ class Flow:
     remaps: list[Remap] = field(default_factory=list)
     per_group: list[Labels] = field(default_factory=list)
     settings: list[Setting] = field(default_factory=list)
+    narrowed: list[Narrowed] = field(default_factory=list)
     sizes: dict[str, list[Axis]] = field(default_factory=dict)
     stamps: Labels = field(default_factory=lambda: np.full(1024, -1))
 
@@ -134,6 +138,11 @@ class Flow:
         if labels is not None:
             self.reads.append(Read(node, place, axis, labels))
 
+    @cached_property
+    def known(self) -> dict[str, Known]:
+        """What shape arithmetic comes to, at the probed sizes of the inputs."""
+        return evaluate(self.graph)
+
     def plain(self, name: str) -> Axes:
         """Axes without labels for ``name``."""
         return [None] * len(self.shape(name))
@@ -155,6 +164,7 @@ class Flow:
             tuple(self.per_group),
             self.units,
             tuple(self.settings),
+            tuple(self.narrowed),
         )
 
 
@@ -216,19 +226,20 @@ def _step(flow: Flow, node: Node, rules: dict[str, Rule]) -> None:
 
 def _recorded(flow: Flow) -> tuple[int, ...]:
     """How much was recorded so far, to tell what one rule adds."""
-    kinds = (flow.ties, flow.pins, flow.reads, flow.counts, flow.remaps)
+    kinds = (flow.ties, flow.pins, flow.reads, flow.counts, flow.remaps, flow.narrowed)
     return tuple(len(kind) for kind in kinds)
 
 
 def _pin_dropped(flow: Flow, node: Node, made: Sequence[Axes], recorded: tuple[int, ...]) -> None:
     """Pins axes that a rule neither passes on nor accounts for, so that none is lost unseen."""
-    ties, pins, reads, counts, remaps = recorded
+    ties, pins, reads, counts, remaps, narrowed = recorded
     seen = [labels for axes in made for labels in axes if labels is not None]
     seen += [labels for pair in flow.ties[ties:] for labels in pair]
     seen += [pin.labels for pin in flow.pins[pins:]]
     seen += [read.labels for read in flow.reads[reads:]]
     seen += [count.labels for count in flow.counts[counts:]]
     seen += [remap.labels for remap in flow.remaps[remaps:]]
+    seen += [labels for each in flow.narrowed[narrowed:] for _, _, labels in each.inputs]
     known = {id(labels) for labels in seen}
     given = [axis for name in filter(None, node.inputs) for axis in flow.axes_of(name)]
     dropped = [axis for axis in given if axis is not None and id(axis) not in known]

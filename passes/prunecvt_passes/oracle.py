@@ -13,6 +13,7 @@ import onnx
 from prunecvt_passes.choose import Removal
 from prunecvt_passes.graph import Graph
 from prunecvt_passes.groups import Groups
+from prunecvt_passes.inexact import compute_on_kept
 from prunecvt_passes.model import Array, Model
 
 
@@ -27,8 +28,9 @@ class Difference:
 def masked(groups: Groups, removal: Removal) -> Model:
     """Returns the original with removed channels set to zero in front of everything that sums them.
 
-    Numbers are multiplied by a vector of 0 and 1; quantised ones are set to their zero point. It
-    shares every weight with the original and none of the code that slices.
+    Numbers are multiplied by a vector of 0 and 1; quantised ones are set to their zero point. A
+    node that works across channels that are cut inexactly gets the kept ones alone. It shares every
+    weight with the original and none of the code that slices.
     """
     channels = groups.channels
     graph = channels.graph
@@ -63,6 +65,7 @@ def masked(groups: Groups, removal: Removal) -> Model:
         model.proto.graph.node.extend(inserts.get(index, ()))
         model.proto.graph.node.append(node)
     model.set_weights(masks)
+    compute_on_kept(model, channels.narrowed, kept)
     return model
 
 

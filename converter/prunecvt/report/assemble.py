@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -37,6 +38,7 @@ from prunecvt.version import VERSION
 from prunecvt_passes.choose import Removal
 from prunecvt_passes.graph import opset_of
 from prunecvt_passes.groups import Group, Groups
+from prunecvt_passes.inexact import inexact_nodes
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.plan import Plan
@@ -59,10 +61,15 @@ def port_rows(model: Model) -> list[Port]:
 
 def group_rows(groups: Groups, removal: Removal, scores: Scores | None) -> list[GroupRow]:
     """One row per group that can be cut."""
-    return [_group_row(group, removal, scores) for group in groups.groups]
+    inexact = inexact_nodes(groups)
+    return [
+        _group_row(group, removal, scores, inexact.get(group.id, ())) for group in groups.groups
+    ]
 
 
-def _group_row(group: Group, removal: Removal, scores: Scores | None) -> GroupRow:
+def _group_row(
+    group: Group, removal: Removal, scores: Scores | None, inexact: Sequence[str]
+) -> GroupRow:
     kept = np.flatnonzero(~removal.removed[group.classes])
     spread = None
     if scores is not None:
@@ -78,6 +85,7 @@ def _group_row(group: Group, removal: Removal, scores: Scores | None) -> GroupRo
         kept=kept.tolist(),
         score=spread,
         reason=removal.reasons.get(group.id, ""),
+        inexact=list(inexact),
     )
 
 

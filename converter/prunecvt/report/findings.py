@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from prunecvt.report.schema import LatencyRow, Report
-from prunecvt.report.wording import cut_groups, percent, plural, recovered, runtime
+from prunecvt.report.wording import (
+    cut_groups,
+    cut_inexactly,
+    percent,
+    plural,
+    recovered,
+    runtime,
+)
 
 
 def findings(report: Report) -> list[str]:
@@ -15,6 +22,7 @@ def findings(report: Report) -> list[str]:
         if not gate.passed
     ]
     notes += _of_verification(report)
+    notes += _of_inexact(report)
     for row in report.latency:
         notes += _of_latency(row)
     notes += _of_layout(report)
@@ -39,6 +47,18 @@ def _of_verification(report: Report) -> list[str]:
     if verify.skipped:
         return [f"Checks left out: {', '.join(verify.skipped)}."]
     return []
+
+
+def _of_inexact(report: Report) -> list[str]:
+    groups = cut_inexactly(report)
+    if not groups:
+        return []
+    nodes = list(dict.fromkeys(node for group in groups for node in group.inexact))
+    more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+    return [
+        f"{plural(len(groups), 'group')} cut inexactly (--allow-inexact): {nodes[0]}{more} "
+        "takes fewer channels into account, which no zeros in the original equal. Check accuracy."
+    ]
 
 
 def _of_latency(row: LatencyRow) -> list[str]:

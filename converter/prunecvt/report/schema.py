@@ -95,7 +95,8 @@ class GroupRow(Record):
     """One group: the channels that live and die together, and what became of them.
 
     ``members`` names the output tensors of the producing nodes; ``reason`` says why a group that
-    could be cut was left whole, and is "" where it was cut.
+    could be cut was left whole, and is "" where it was cut. ``inexact`` names what normalises
+    over these channels or takes their mean, and works on fewer of them then (``--allow-inexact``).
     """
 
     id: int
@@ -105,6 +106,7 @@ class GroupRow(Record):
     kept: list[int]
     score: ScoreRange | None = None
     reason: str = ""
+    inexact: list[str] = Field(default_factory=list)
 
 
 class SkippedRow(Record):
@@ -154,7 +156,9 @@ class OracleCheck(Record):
     ``at`` is where ``max_rel`` was found: at the outputs, or, where these are too close to a
     Sigmoid's zero to tell, before it, or without the rounding of quantised activations, which makes
     whole steps of last places. ``single`` says that both ran as copies in float32, because
-    half precision rounds by more than the tolerance.
+    half precision rounds by more than the tolerance. ``narrowed`` counts the nodes that lost
+    channels they work across (``--allow-inexact``): in the masked original these work on the kept
+    channels alone.
     """
 
     at: Literal["outputs", "logits", "unrounded"] = "outputs"
@@ -164,6 +168,7 @@ class OracleCheck(Record):
     samples: int
     single: bool = False
     passed: bool
+    narrowed: int = 0
 
 
 class Fidelity(Record):

@@ -66,7 +66,7 @@ def groups_table(groups: Sequence[GroupRow], skipped: Sequence[SkippedRow]) -> S
         table.add_column("prunable", ratio=1)
         room = max(14, (width - 34) * 11 // 20)
         for group in groups:
-            outcome = f"no: {group.reason}" if group.reason else "yes"
+            outcome = f"no: {group.reason}" if group.reason else f"yes{wording.inexactly(group)}"
             cells = (str(group.id), wording.member(group, room), _channels(group), _scores(group))
             table.add_row(*(_text(cell, plain) for cell in (*cells, outcome)))
         prunable = sum(not group.reason for group in groups)

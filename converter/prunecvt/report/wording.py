@@ -215,6 +215,8 @@ def checks(verify: Verify | None) -> list[Check]:
             f"max relative {oracle.max_rel:.1e}, tolerance {oracle.tolerance:.0e}, "
             f"{plural(oracle.samples, 'sample')}{', compared in float32' if oracle.single else ''}"
         )
+        if oracle.narrowed:
+            detail += f"; {plural(oracle.narrowed, 'inexact node')} on the kept channels alone"
         rows.append(Check("equals the masked original", _outcome(oracle.passed), detail))
     if verify.openvino is not None:
         parity = verify.openvino
@@ -256,6 +258,19 @@ def causes_whole(groups: Sequence[GroupRow]) -> list[Cause]:
     """Why groups that could be cut were left whole, commonest first."""
     whole = (group for group in groups if group.reason)
     return _causes(("", group.reason, f"group {group.id}") for group in whole)
+
+
+def inexactly(group: GroupRow) -> str:
+    """`` inexactly: LayerNormalization 'n' and 3 more``; nothing where the cut is exact."""
+    if not group.inexact:
+        return ""
+    more = len(group.inexact) - 1
+    return f", inexactly: {group.inexact[0]}" + (f" and {more} more" if more else "")
+
+
+def cut_inexactly(report: Report) -> list[GroupRow]:
+    """The groups that lost channels which a normalisation or a mean works across."""
+    return [g for g in report.groups if g.inexact and g.channels_after < g.channels_before]
 
 
 def cut_groups(report: Report) -> int:

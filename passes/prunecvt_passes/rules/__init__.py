@@ -30,9 +30,17 @@ from prunecvt_passes.rules.movement import (
     split,
     transpose,
 )
+from prunecvt_passes.rules.normalisation import (
+    group_normalization,
+    instance_normalization,
+    local_response,
+    lp_normalization,
+    normalization,
+)
 from prunecvt_passes.rules.quantized import QUANTIZED
+from prunecvt_passes.rules.recurrent import recurrent
 from prunecvt_passes.rules.reduction import along_axis, pool, reduce
-from prunecvt_passes.rules.resizing import expand, resize, tile, upsample
+from prunecvt_passes.rules.resizing import constant_of_shape, expand, resize, tile, upsample
 from prunecvt_passes.rules.rotary import rotary_embedding
 
 _ELEMENTWISE = (
@@ -42,7 +50,7 @@ _ELEMENTWISE = (
     "Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid "
     "Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor"
 )
-_PER_CHANNEL = "BatchNormalization InstanceNormalization"
+_ACROSS = "LayerNormalization LogSoftmax MeanVarianceNormalization RMSNormalization Softmax"
 _POOLS = (
     "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool MaxRoiPool RoiAlign"
 )
@@ -50,15 +58,11 @@ _REDUCTIONS = (
     "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
     "ReduceSum ReduceSumSquare"
 )
-_ALONG_AXIS = (
-    "ArgMax ArgMin CumSum Hardmax LayerNormalization LogSoftmax LpNormalization "
-    "MeanVarianceNormalization RMSNormalization Softmax TopK"
-)
-_FUSED_ELEMENTWISE = ("BiasGelu", "FastGelu", "GatedAdd", "Gelu", "QuickGelu", "ScaledSiLU")
+_RECURRENT = "GRU LSTM RNN"
+_ALONG_AXIS = "ArgMax ArgMin CumSum Hardmax TopK"
+_FUSED_ELEMENTWISE = "BiasGelu FastGelu GatedAdd Gelu QuickGelu ScaledSiLU"
 _MICROSOFT: dict[str, Rule] = {
-    **dict.fromkeys(
-        ["BiasGelu", "FastGelu", "GatedAdd", "Gelu", "QuickGelu", "ScaledSiLU"], elementwise
-    ),
+    **dict.fromkeys(_FUSED_ELEMENTWISE.split(), elementwise),
     "Attention": packed_attention,
     "EmbedLayerNormalization": embed_normalization,
     "FusedConv": fused_conv,
@@ -73,13 +77,16 @@ _MICROSOFT: dict[str, Rule] = {
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_ELEMENTWISE.split(), elementwise),
-    **dict.fromkeys(_PER_CHANNEL.split(), batch_normalization),
+    **dict.fromkeys(_ACROSS.split(), normalization),
     **dict.fromkeys(_POOLS.split(), pool),
     **dict.fromkeys(_REDUCTIONS.split(), reduce),
     **dict.fromkeys(_ALONG_AXIS.split(), along_axis),
+    **dict.fromkeys(_RECURRENT.split(), recurrent),
     **QUANTIZED,
     "Attention": attention,
+    "BatchNormalization": batch_normalization,
     "Concat": concat,
+    "ConstantOfShape": constant_of_shape,
     "Conv": conv,
     "ConvTranspose": conv_transpose,
     "DepthToSpace": depth_to_space,
@@ -90,6 +97,10 @@ RULES: dict[str, Rule] = {
     "Gather": gather,
     "GatherND": gather_nd,
     "Gemm": gemm,
+    "GroupNormalization": group_normalization,
+    "InstanceNormalization": instance_normalization,
+    "LRN": local_response,
+    "LpNormalization": lp_normalization,
     "MatMul": matmul,
     "Pad": pad,
     "QuantizeLinear": quantize,

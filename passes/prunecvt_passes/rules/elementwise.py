@@ -46,7 +46,7 @@ def batch_normalization(flow: Flow, node: Node) -> list[Axes]:
         for name in node.inputs:
             flow.pin_tensor(name, node, "per-position", "normalises each position by itself")
         return [flow.plain(name) for name in node.outputs]
-    if node.op == "InstanceNormalization" or node.attributes.get("training_mode"):
+    if node.attributes.get("training_mode"):
         for axis in range(2, len(axes)):
             flow.pin(axes[axis], node, "mixed-axis", "works across this axis, so all of it stays")
             axes[axis] = None

@@ -9,6 +9,7 @@ import numpy as np
 
 from prunecvt_passes.flow import Axes, Axis, Count, Flow, Labels
 from prunecvt_passes.graph import Node, integers
+from prunecvt_passes.rules.normalisation import normalised_across
 from prunecvt_passes.rules.resizing import count_entries
 
 _FLAT = 1 << 22  # labels of a joint array; beyond it the axes are pinned
@@ -65,7 +66,8 @@ def reshaped(flow: Flow, node: Node) -> Axes:
             joint = _joint(flow, node, axes, before, inside, carried)
             if joint is not None:
                 shaped = joint.reshape([after[k] for k in wide])
-                spread = divided(flow, node, shaped, [changing[k] for k in wide])
+                mixed = normalised_across(flow, target)
+                spread = divided(flow, node, shaped, [changing[k] or k in mixed for k in wide])
                 for k, labels in zip(wide, spread, strict=True):
                     made[k] = labels
     return made
@@ -171,8 +173,8 @@ def blocks(
 def divided(flow: Flow, node: Node, joint: Labels, changing: Sequence[bool]) -> Axes:
     """Labels by axis of a joint array: the axis along which they vary carries on.
 
-    Where they vary along several, the innermost of fixed size carries on and the labels are tied
-    across the others (a channel shuffle).
+    Where they vary along several, the innermost that is not ``changing`` (in size, or normalised
+    across) carries on and the labels are tied across the others (a channel shuffle).
     """
     varies = [
         axis

@@ -1,10 +1,16 @@
-"""Operators that mix a whole axis: pooling, reductions, softmax, normalisation over channels."""
+"""Operators that mix a whole axis: pooling, reductions, searches along an axis."""
 
 from __future__ import annotations
 
-from prunecvt_passes.flow import Axes, Flow
-from prunecvt_passes.graph import Node, integers
+import math
+from collections.abc import Iterator
 
+from prunecvt_passes.flow import Axes, Flow
+from prunecvt_passes.graph import Graph, Node, integers
+from prunecvt_passes.rules.normalisation import across
+
+_STATED = "is scaled by the number of channels, given as a constant, so all of them stay"
+_PASSING = ("Cast", "Identity", "Reshape", "Sqrt", "Squeeze", "Unsqueeze")
 # f(0, ...) adds nothing: a channel multiplied by zero is as good as gone
 _EXACT = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceSumSquare")
 
@@ -28,20 +34,57 @@ def pool(flow: Flow, node: Node) -> list[Axes]:
 
 
 def reduce(flow: Flow, node: Node) -> list[Axes]:
-    """Labels of a reduction: exact over a labelled axis where zero adds nothing, else a pin."""
+    """Labels of a reduction: exact over a labelled axis where zero adds nothing, else inexact."""
     axes = flow.axes_of(node.inputs[0])
     reduced = reduced_axes(flow, node, len(axes))
     if reduced is None:
         flow.pin_tensor(node.inputs[0], node, "unknown-axes", "reduces over axes it computes")
         return [flow.plain(node.outputs[0])]
-    for axis in reduced:
-        if node.op in _EXACT:
+    if node.op in _EXACT:
+        for axis in reduced:
             flow.reading(node, 0, axis)
-        else:
-            flow.pin(axes[axis], node, "reduced", "reduces over this axis, which is not exact")
+    elif node.op == "ReduceMean" and _stated(flow, node, axes, reduced):
+        for axis in reduced:
+            flow.pin(axes[axis], node, "reduced", _STATED)
+    else:
+        across(flow, node, axes, reduced, code="reduced")
     if node.attributes.get("keepdims", 1):
         return [[None if k in reduced else labels for k, labels in enumerate(axes)]]
     return [[labels for k, labels in enumerate(axes) if k not in reduced]]
+
+
+def _stated(flow: Flow, node: Node, axes: Axes, reduced: set[int]) -> bool:
+    """Whether a mean is scaled by a constant that follows from how many channels there are.
+
+    A sum (mean times C) or an unbiased variance (times C / (C - 1)) of fewer channels would be
+    scaled by the number there were before, and nothing could tell.
+    """
+    shape = flow.shape(node.inputs[0])
+    whole = math.prod(shape[k] for k in reduced)
+    labelled = math.prod(shape[k] for k in reduced if axes[k] is not None)
+    if labelled == 1:
+        return False
+    factors = {f for n in (whole, labelled) if n > 2 for f in (n, n - 1, n / (n - 1), n**0.5)}
+    return bool(factors) and any(
+        math.isclose(scale, factor, rel_tol=1e-5) or math.isclose(scale * factor, 1, rel_tol=1e-5)
+        for scale in _scales(flow.graph, node.outputs[0])
+        for factor in factors
+    )
+
+
+def _scales(graph: Graph, name: str) -> Iterator[float]:
+    """Yields the single constants that a tensor is multiplied or divided by, one after another."""
+    waiting = [name]
+    while waiting:
+        for reader, place in graph.readers.get(waiting.pop(), ()):
+            if reader.op in ("Mul", "Div"):
+                values = graph.constant(reader.inputs[1 - place])
+                if values is None or values.size != 1:
+                    continue
+                yield float(values.ravel()[0])
+            elif reader.op not in _PASSING:
+                continue
+            waiting.append(reader.outputs[0])
 
 
 def reduced_axes(flow: Flow, node: Node, rank: int) -> set[int] | None:
@@ -75,14 +118,10 @@ def along_axis(flow: Flow, node: Node) -> list[Axes]:
 
 
 def _mixed_axes(flow: Flow, node: Node, rank: int) -> set[int]:
-    flattens = node.op in ("Softmax", "LogSoftmax", "Hardmax") and flow.graph.opset < 13
-    if node.op == "MeanVarianceNormalization":
-        return {axis % rank for axis in node.attributes.get("axes", (0, 2, 3))}
+    flattens = node.op == "Hardmax" and flow.graph.opset < 13
     if node.op == "CumSum":
         stated = integers(flow.graph, node.inputs[1])
         return set(range(rank)) if stated is None else {stated[0] % rank}
     default = {"ArgMax": 0, "ArgMin": 0}.get(node.op, 1 if flattens else -1)
     axis = node.attributes.get("axis", default) % max(rank, 1)
-    if flattens or node.op in ("LayerNormalization", "RMSNormalization"):
-        return set(range(axis, rank))
-    return {axis}
+    return set(range(axis, rank)) if flattens else {axis}

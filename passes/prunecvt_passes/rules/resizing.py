@@ -1,10 +1,12 @@
-"""Operators that repeat or interpolate: Expand, Tile, Resize, Upsample."""
+"""Operators that repeat, fill or interpolate: Expand, ConstantOfShape, Tile, Resize, Upsample."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from prunecvt_passes.flow import Axes, Count, Flow
+from prunecvt_passes.flow import Axes, Axis, Count, Flow
 from prunecvt_passes.graph import Node, integers
 
 
@@ -14,7 +16,7 @@ def count_entries(
     """Ties the entries of a size parameter to the labelled axes they state.
 
     A constant entry is rewritten to the count that is kept; an entry computed at run time has to be
-    the size of the very same labels, else the axis is pinned. Entries in ``skip`` speak for
+    the size of as many labels, then tied, else the axis is pinned. Entries in ``skip`` speak for
     themselves (a copied or an inferred size).
     """
     values = integers(flow.graph, node.inputs[place])
@@ -27,7 +29,9 @@ def count_entries(
         sized = counted[position] if position < len(counted) else None
         if sized is None and labels is None:
             continue
-        if sized is None or labels is None or not np.array_equal(sized, labels):
+        if sized is not None and labels is not None and sized.size == labels.size:
+            flow.tie(sized, labels, node)
+        else:
             what = "takes a size that is computed at run time"
             flow.pin(labels, node, "computed-size", what)
             flow.pin(sized, node, "computed-size", what)
@@ -46,8 +50,56 @@ def expand(flow: Flow, node: Node) -> list[Axes]:
         elif target is not None and not flow.graph.dynamic(made)[axis]:
             grown[axis] = flow.fresh(made, axis, size)
     stated = flow.shape(node.inputs[1])[0]  # a target shorter than the data is right-aligned
-    count_entries(flow, node, 1, grown[len(after) - stated :], skip=(1,))
+    counted = list(grown)
+    if target is None:
+        for axis, count in enumerate(_written(flow, node, 1), len(after) - stated):
+            if axis < offset or before[axis - offset] != after[axis]:
+                grown[axis] = _filled(flow, made, axis, count)
+            elif _is_one(flow, node.inputs[1], axis - len(after) + stated):
+                counted[axis] = None
+    count_entries(flow, node, 1, counted[len(after) - stated :], skip=(1,))
     return [grown]
+
+
+def _is_one(flow: Flow, name: str, position: int) -> bool:
+    """Whether an entry of a computed vector of sizes is 1, whatever the inputs."""
+    known = flow.known.get(name)
+    return known is not None and bool(known.value[position] == 1 and not known.tainted[position])
+
+
+def constant_of_shape(flow: Flow, node: Node) -> list[Axes]:
+    """Labels of ConstantOfShape: all its values are the same, so axes of a stated size shrink."""
+    made = node.outputs[0]
+    return [[_filled(flow, made, k, count) for k, count in enumerate(_written(flow, node, 0))]]
+
+
+def _filled(flow: Flow, made: str, axis: int, count: Count | None) -> Axis:
+    """New labels for an axis of equal values, counted where its size is written down."""
+    size = flow.shape(made)[axis]
+    if count is None or flow.graph.dynamic(made)[axis] or count.values[count.position] != size:
+        return None
+    labels = flow.fresh(made, axis, size)
+    if labels is not None:
+        flow.counts.append(replace(count, labels=labels))
+    return labels
+
+
+def _written(flow: Flow, node: Node, place: int) -> list[Count | None]:
+    """Where each entry of a vector of sizes is written as a constant; None where it is computed.
+
+    A vector that others read too is left alone, as they would have to lose the same channels.
+    """
+    name, none = node.inputs[place], np.zeros(0, np.int64)
+    maker = flow.graph.producer.get(name)
+    parts = [(node, place, name)]
+    if maker is not None and maker.op == "Concat" and flow.graph.only_reader(name):
+        parts = [(maker, slot, part) for slot, part in enumerate(maker.inputs)]
+    found: list[Count | None] = []
+    for owner, slot, part in parts:
+        values = integers(flow.graph, part)
+        for position in range(flow.shape(part)[0]):
+            found.append(None if values is None else Count(owner, slot, values, position, none))
+    return found
 
 
 def tile(flow: Flow, node: Node) -> list[Axes]:
