@@ -133,6 +133,15 @@ def merged_batch_is_cut_at_a_place(net: Net) -> None:
     net.output(net.add("Slice", x, np.array([1]), np.array([4]), np.array([0])))
 
 
+@channels(dict.fromkeys(APART[:2], HEADS))
+def merged_batch_is_summed_over(net: Net) -> None:
+    x = tokens(net)
+    parts = (in_heads(net, linear(net, x, WIDTH, INNER, name)) for name in APART[:2])
+    query, key = (reshape(net, part, -1, TOKENS, EACH) for part in parts)
+    x = net.add("MatMul", query, turn(net, key, 0, 2, 1))
+    net.output(net.add("ReduceSum", x, np.array([0])))
+
+
 @both(HALF, THIRD)
 def key_that_is_made_transposed(net: Net) -> None:
     x = tokens(net)
@@ -245,6 +254,28 @@ def heads_that_are_pinned_leave_channels(net: Net) -> None:
     query, key, value = (in_heads(net, linear(net, x, WIDTH, INNER, n)) for n in APART)
     scores = net.add("MatMul", query, turn(net, key, 0, 1, 3, 2))
     merged(net, net.add("MatMul", net.add("Softmax", scores, axis=1), value))
+
+
+@channels({"value": HEADS}, units=Units(attention="head"))
+def one_head_that_is_pinned_leaves_the_values(net: Net) -> None:
+    """Queries and keys could lose the other heads, but only if the values lost them too."""
+    x = tokens(net)
+    query, key, value = (in_heads(net, linear(net, x, WIDTH, INNER, n)) for n in APART)
+    query, key = (
+        net.add("LayerNormalization", part, net.random(EACH), axis=-1) for part in (query, key)
+    )
+    net.output(net.add("Slice", query, np.array([0]), np.array([1]), np.array([1])))
+    merged(net, attend(net, query, key, value))
+
+
+@channels({"query": INNER // 2}, units=Units(attention="head"))
+def shuffle_in_front_of_a_single_head(net: Net) -> None:
+    """Nothing here counts heads: the shuffle keeps its default, four triples of channels."""
+    x = tokens(net)
+    query = reshape(net, linear(net, x, WIDTH, INNER, "query"), 0, TOKENS, 3, HEADS)
+    query = reshape(net, turn(net, query, 0, 1, 3, 2), 0, TOKENS, INNER)
+    key = turn(net, linear(net, x, WIDTH, INNER, "key"), 0, 2, 1)
+    net.output(net.add("Softmax", net.add("MatMul", query, key), axis=-1))
 
 
 def whole_heads(outcome: Outcome, name: str, each: int) -> bool:

@@ -78,7 +78,8 @@ def settle(walk: Walk, units: Units) -> Channels:
         for split in channels.splits
         if split.key in heads or shares[split.key] == 0
     }
-    for _ in range(max((len(axes) for axes in left.values()), default=0)):
+    # a split of what was split before is only judged once that one is right
+    for _ in range(2 * max((len(axes) for axes in left.values()), default=0)):
         now = _Walked.of(walk({key: axes[-1] for key, axes in left.items() if axes}))
         wrong = _wrong(now, left, heads, shares)
         if not wrong:
@@ -92,22 +93,7 @@ def _heads(walked: _Walked) -> set[SplitKey]:
     """Splits whose labels become rows, columns or summed axes of a product of activations."""
     channels = walked.channels
     matrices = [labels for product in channels.products for labels in product.matrix]
-    if not matrices:
-        return set()
-    return walked.touched(channels.splits, matrices) - _split_again(channels)
-
-
-def _split_again(channels: Channels) -> set[SplitKey]:
-    """Splits whose labels are split once more on their way."""
-    maker = np.full(channels.total, -1)
-    found = set()
-    for number, split in enumerate(channels.splits):
-        for earlier in np.unique(maker[split.joint]):
-            made = channels.splits[earlier].made
-            if earlier >= 0 and np.isin(split.joint, made).all():
-                found.add(channels.splits[earlier].key)
-        maker[split.made] = number
-    return found
+    return walked.touched(channels.splits, matrices)
 
 
 def _wrong(
