@@ -25,6 +25,21 @@ def chain(*widths: int, group: int = 1) -> Groups:
     return grouped(net.proto())[1]
 
 
+def attention(heads: int, each: int) -> Groups:
+    """Channels of heads that lie in one layer, ``each`` in a head."""
+    net = Net()
+    x = net.add("MatMul", net.input("N", 5, 6), net.random(6, heads * each))
+    x = net.add(
+        "Transpose", net.add("Reshape", x, np.array([0, 5, heads, each])), perm=[0, 2, 1, 3]
+    )
+    x = net.add("MatMul", net.add("MatMul", x, net.add("Transpose", x, perm=[0, 1, 3, 2])), x)
+    x = net.add(
+        "Reshape", net.add("Transpose", x, perm=[0, 2, 1, 3]), np.array([0, 5, heads * each])
+    )
+    net.head(x, heads * each)
+    return grouped(net.proto())[1]
+
+
 def scored(groups: Groups, *values: list[float]) -> Scores:
     """Scores of each group's channels, in order."""
     scores = np.zeros(groups.total)
@@ -70,6 +85,15 @@ def test_ratio_zero_removes_nothing_and_says_so() -> None:
 def test_widths_round_up_to_eight(width: int, ratio: float, expected: int) -> None:
     groups = chain(width)
     assert len(kept(groups, cut(groups, ratio=ratio, round_to="auto"))) == expected
+
+
+@pytest.mark.parametrize(
+    ("heads", "each", "expected"), [(3, 8, 2), (4, 16, 3), (4, 2, 4), (8, 2, 8)]
+)
+def test_the_floor_counts_the_channels_of_heads(heads: int, each: int, expected: int) -> None:
+    groups = attention(heads, each)
+    assert groups.groups[0].size == heads
+    assert len(kept(groups, cut(groups, round_to="auto"))) == expected
 
 
 def test_a_width_that_rounds_up_to_itself_is_whole_and_says_why() -> None:

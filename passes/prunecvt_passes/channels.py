@@ -13,6 +13,7 @@ from prunecvt_passes.units import DEFAULT_UNITS, Units
 Labels = npt.NDArray[np.int64]
 Axis = Labels | None
 Axes = list[Axis]
+SplitKey = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,36 @@ class Narrowed:
 
 
 @dataclass(frozen=True)
+class Split:
+    """A Reshape spread labels over several axes, of which one carries on.
+
+    Attributes:
+        key: index of the node, and the first of these axes.
+        axes: places that can carry on, counted from that axis, the one taken by default first.
+        joint: the labels that were spread.
+        made: those that carry on.
+    """
+
+    key: SplitKey
+    axes: tuple[int, ...]
+    joint: Labels
+    made: Labels
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix product of two activations, as in attention.
+
+    Attributes:
+        batch: labels of the axes along which the matrices are multiplied one by one.
+        matrix: labels of rows, columns and summed axes.
+    """
+
+    batch: tuple[Labels, ...]
+    matrix: tuple[Labels, ...]
+
+
+@dataclass(frozen=True)
 class Channels:
     """What the walk found: see the parts.
 
@@ -144,6 +175,7 @@ class Channels:
         per_group: labels of channels that a grouped convolution splits among its groups.
         units: what is removed as one, as the walk was told.
         narrowed: nodes that work across channels that may go; empty unless ``units.inexact``.
+        splits, products: as their classes say; which axis carries on follows from them.
     """
 
     graph: Graph
@@ -161,3 +193,5 @@ class Channels:
     units: Units = DEFAULT_UNITS
     settings: tuple[Setting, ...] = ()
     narrowed: tuple[Narrowed, ...] = ()
+    splits: tuple[Split, ...] = ()
+    products: tuple[Product, ...] = ()

@@ -131,8 +131,9 @@ def _is_open(groups: Groups, group: Group, budget: Budget, reasons: dict[int, st
 
 
 def _floor(group: Group, budget: Budget) -> int:
-    """Fewest channels the group may keep."""
-    least = max(1, budget.min_channels, STEP if budget.round_to == "auto" else 1)
+    """Fewest classes the group may keep."""
+    step = STEP if group.per_group else -(-STEP // group.channels)  # a class may be a whole head
+    least = max(1, budget.min_channels, step if budget.round_to == "auto" else 1)
     capped = group.size - math.floor(budget.max_ratio_per_layer * group.size + 1e-9)
     return min(group.size, max(least, capped))
 

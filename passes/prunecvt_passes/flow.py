@@ -8,13 +8,14 @@ parameters and constants need no special treatment: rules tie them to the data t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from prunecvt_passes.arithmetic import Known, evaluate, moved
+from prunecvt_passes.carry import settle
 from prunecvt_passes.channels import (
     Axes,
     Axis,
@@ -24,15 +25,19 @@ from prunecvt_passes.channels import (
     Narrowed,
     Pin,
     Producer,
+    Product,
     Range,
     Read,
     Remap,
     Setting,
+    Split,
+    SplitKey,
     Use,
 )
 from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node
 from prunecvt_passes.model import Array
 from prunecvt_passes.quantization import INTEGER_BIASES
+from prunecvt_passes.repeats import halt, passed_on
 from prunecvt_passes.units import DEFAULT_UNITS, Units
 
 __all__ = [
@@ -45,11 +50,13 @@ __all__ = [
     "Narrowed",
     "Pin",
     "Producer",
+    "Product",
     "Range",
     "Read",
     "Remap",
     "Rule",
     "Setting",
+    "Split",
     "Use",
     "trace",
 ]
@@ -61,6 +68,7 @@ class Flow:
 
     graph: Graph
     units: Units = DEFAULT_UNITS
+    carrying: Mapping[SplitKey, int] = field(default_factory=dict)
     axes: dict[str, Axes] = field(default_factory=dict)
     total: int = 1
     ranges: list[Range] = field(default_factory=list)
@@ -75,6 +83,9 @@ class Flow:
     settings: list[Setting] = field(default_factory=list)
     narrowed: list[Narrowed] = field(default_factory=list)
     sizes: dict[str, list[Axis]] = field(default_factory=dict)
+    splits: list[Split] = field(default_factory=list)
+    products: list[Product] = field(default_factory=list)
+    repeating: set[tuple[str, int]] = field(default_factory=set)
     stamps: Labels = field(default_factory=lambda: np.full(1024, -1))
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -165,6 +176,8 @@ class Flow:
             self.units,
             tuple(self.settings),
             tuple(self.narrowed),
+            tuple(self.splits),
+            tuple(self.products),
         )
 
 
@@ -183,7 +196,9 @@ def _is_data(graph: Graph, name: str, values: Array) -> bool:
 
 
 def trace(graph: Graph, rules: dict[str, Rule], units: Units | None = None) -> Channels:
-    """Walks ``graph`` once and returns its labels.
+    """Walks ``graph`` and returns its labels.
+
+    It is walked again only where a Reshape leaves a choice that the first walk could not make.
 
     Args:
         graph: an index with shapes.
@@ -191,7 +206,14 @@ def trace(graph: Graph, rules: dict[str, Rule], units: Units | None = None) -> C
             no rule pins what it touches.
         units: what is removed as one, where there is a choice.
     """
-    flow = Flow(graph, units or DEFAULT_UNITS)
+    chosen = units or DEFAULT_UNITS
+    return settle(lambda carrying: _walk(graph, rules, chosen, carrying), chosen)
+
+
+def _walk(
+    graph: Graph, rules: dict[str, Rule], units: Units, carrying: Mapping[SplitKey, int]
+) -> Channels:
+    flow = Flow(graph, units, carrying)
     for name in graph.inputs:
         flow.axes[name] = flow.plain(name)
     for node in graph.nodes:
@@ -214,11 +236,14 @@ def _step(flow: Flow, node: Node, rules: dict[str, Rule]) -> None:
     elif node.kind not in rules:
         unknown(flow, node)
     else:
+        if flow.repeating:
+            halt(flow, node)
         recorded = _recorded(flow)
         made = rules[node.kind](flow, node)
         _pin_dropped(flow, node, made, recorded)
         for name, axes in zip(node.outputs, made, strict=False):
             if name:
+                passed_on(flow, node, name, axes)
                 flow.axes[name] = [_static(flow, name, k, a) for k, a in enumerate(axes)]
         for name in node.outputs[len(made) :]:
             flow.axes[name] = flow.plain(name)
@@ -270,7 +295,7 @@ def _static(flow: Flow, name: str, axis: int, labels: Axis) -> Axis:
     """Labels of an axis whose size changes with the inputs cannot be cut."""
     if labels is None:
         return None
-    if flow.graph.dynamic(name)[axis]:
+    if flow.graph.dynamic(name)[axis] and (name, axis) not in flow.repeating:
         reason = f"axis {axis} of '{name}' changes size with the model's inputs"
         flow.pins.append(Pin(labels, "dynamic-axis", reason))
         return None

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from prunecvt_passes.flow import Channels, Labels, Producer
+from prunecvt_passes.channels import Channels, Labels, Producer
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -80,7 +80,7 @@ class Groups:
 
 def solve(channels: Channels) -> Groups:
     """Solves ties as connected components, spreads pins, and collects groups."""
-    class_of, total = _components(channels)
+    class_of, total = components(channels)
     pin_of = np.full(total, len(channels.pins), np.int64)
     for number in range(len(channels.pins) - 1, -1, -1):  # the first pin of a class is the reason
         pin_of[class_of[channels.pins[number].labels]] = number
@@ -96,7 +96,8 @@ def solve(channels: Channels) -> Groups:
     )
 
 
-def _components(channels: Channels) -> tuple[Ints, int]:
+def components(channels: Channels) -> tuple[Ints, int]:
+    """Label -> class, and the number of classes."""
     size = channels.total
     first: Labels = np.concatenate(
         [np.ravel(a) for a, _ in channels.ties] or [np.zeros(0, np.int64)]

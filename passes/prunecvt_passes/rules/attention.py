@@ -14,7 +14,7 @@ import numpy as np
 
 from prunecvt_passes.flow import Axes, Axis, Count, Flow, Labels, Setting, Use
 from prunecvt_passes.graph import DEFAULT_DOMAINS, Node
-from prunecvt_passes.rules.contraction import contract, produce
+from prunecvt_passes.rules.contraction import contract, multiplies, produce
 
 
 @dataclass(frozen=True)
@@ -208,6 +208,7 @@ def attend(flow: Flow, node: Node, parts: tuple[Part, Part, Part], count: int, o
     Heads that share go together with theirs; where all share a single one, each goes alone.
     """
     query, key, value = parts
+    multiplies(flow, [p.heads for p in parts], [p.channels for p in parts])
     shared = flow.tie(key.heads, value.heads, node)
     heads = query.heads
     if own > 1 or count == 1:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from prunecvt_passes.flow import Axes, Axis, Count, Flow, Labels, Producer, Use
+from prunecvt_passes.flow import Axes, Axis, Count, Flow, Labels, Producer, Product, Use
 from prunecvt_passes.graph import Node
 from prunecvt_passes.rules.elementwise import broadcast
 
@@ -44,6 +46,10 @@ def conv(flow: Flow, node: Node) -> list[Axes]:
         contract(flow, node, 0, 1, inner)
     elif shape[1] == 1:
         out = _depthwise(flow, node, out, groups)
+    elif flow.units.grouped == "group":
+        flow.pin(inner, node, "whole-groups", "keeps the groups that stay whole")
+        made = whole_groups(flow, node, groups, shape[0])
+        out = flow.tie(made, out, node)
     else:
         _grouped_input(flow, node, inner, groups)
         out = _grouped_output(flow, node, out, groups)
@@ -63,6 +69,21 @@ def _depthwise(flow: Flow, node: Node, out: Axis, groups: int) -> Axis:
     flow.tie(repeated, out, node)
     flow.counts.append(Count(node, "group", (groups,), 0, data))
     return repeated
+
+
+def whole_groups(flow: Flow, node: Node, groups: int, width: int) -> Axis:
+    """A group of a grouped convolution takes all its inputs and outputs along.
+
+    Returns:
+        labels of the outputs, ``width`` of them; None where the input is not cut.
+    """
+    data = flow.axes_of(node.inputs[0])[1]
+    if data is None:
+        return None
+    firsts = np.ascontiguousarray(data.reshape(groups, -1)[:, 0])
+    flow.ties.append((np.repeat(firsts, data.size // groups), data))
+    flow.counts.append(Count(node, "group", (groups,), 0, firsts))
+    return np.repeat(firsts, width // groups)
 
 
 def _grouped_input(flow: Flow, node: Node, inner: Axis, groups: int) -> None:
@@ -106,6 +127,10 @@ def conv_transpose(flow: Flow, node: Node) -> list[Axes]:
         flow.pin(flow.axes_of(weight)[1], node, "one-per-group", "makes the same outputs per group")
         if data is not None:
             flow.counts.append(Count(node, "group", (groups,), 0, data))
+    elif flow.units.grouped == "group":
+        flow.tie(data, inner, node, _FIXED_INPUT)
+        flow.pin(out, node, "whole-groups", "keeps the groups that stay whole")
+        out = whole_groups(flow, node, groups, shape[1] * groups)
     else:
         contract(flow, node, 0, 1, inner)
         _grouped_output(flow, node, inner, groups)
@@ -138,7 +163,29 @@ def matmul(flow: Flow, node: Node) -> list[Axes]:
     batch = broadcast(flow, node, operands, shape[: len(shape) - kept])
     a_axes = (a_rank - 1, a_rank - 2 if a_rank > 1 else -1)
     b_axes = (max(b_rank - 2, 0), b_rank - 1 if b_rank > 1 else -1)
+    if not any(is_weight(flow, name) for name in node.inputs):
+        multiplies(
+            flow,
+            [axes for _, batch_axes in operands for axes in batch_axes],
+            [axes for name in node.inputs for axes in flow.axes_of(name)[-2:]],
+        )
     return [[*batch, *_product(flow, node, a_axes, b_axes)]]
+
+
+def multiplies(flow: Flow, batch: Sequence[Axis], matrix: Sequence[Axis]) -> None:
+    """Records a product of two activations: from it follows what the heads of an attention are.
+
+    Args:
+        flow: the walk.
+        batch: labels of the axes along which the matrices are multiplied one by one.
+        matrix: labels of rows, columns and summed axes.
+    """
+    flow.products.append(
+        Product(
+            tuple(labels for labels in batch if labels is not None),
+            tuple(labels for labels in matrix if labels is not None),
+        )
+    )
 
 
 def _product(flow: Flow, node: Node, a_axes: tuple[int, int], b_axes: tuple[int, int]) -> Axes:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from prunecvt_passes.flow import Axes, Axis, Flow, Producer, Use
 from prunecvt_passes.graph import Node
-from prunecvt_passes.rules.contraction import is_weight
+from prunecvt_passes.rules.contraction import is_weight, multiplies
 
 Letters = list[str]
 
@@ -92,9 +92,25 @@ def sum_of_products(flow: Flow, node: Node, terms: Sequence[Letters], made: Lett
         for axis, letter in enumerate(term):
             if flow.shape(name)[axis] > 1:  # an axis of one is broadcast
                 spots.setdefault(letter, []).append((place, axis))
+    _product(flow, node, spots, made)
     carried = {letter: _met(flow, node, found, letter in made) for letter, found in spots.items()}
     _weights(flow, node, terms, made)
     return [carried.get(letter) for letter in made]
+
+
+def _product(
+    flow: Flow, node: Node, spots: dict[str, list[tuple[int, int]]], made: Letters
+) -> None:
+    """Records a product of activations: what they share and keep are its batches."""
+    given = [not is_weight(flow, name) for name in node.inputs]
+    if sum(given) < 2:
+        return
+    batch: Axes = []
+    matrix: Axes = []
+    for letter, found in spots.items():
+        met = [flow.axes_of(node.inputs[place])[axis] for place, axis in found if given[place]]
+        (batch if len(met) > 1 and letter in made else matrix).extend(met)
+    multiplies(flow, batch, matrix)
 
 
 def _met(flow: Flow, node: Node, spots: list[tuple[int, int]], kept: bool) -> Axis:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from prunecvt_passes.flow import Axes, Axis, Count, Flow, Labels
+from prunecvt_passes.flow import Axes, Axis, Count, Flow, Labels, Split
 from prunecvt_passes.graph import Node, integers
+from prunecvt_passes.repeats import folded
 from prunecvt_passes.rules.normalisation import normalised_across
 from prunecvt_passes.rules.resizing import count_entries
 
@@ -19,7 +20,7 @@ def reshape(flow: Flow, node: Node) -> list[Axes]:
     """Labels of Reshape; its target is rewritten where it states a labelled size."""
     axes = reshaped(flow, node)
     if flow.graph.opset >= 5:
-        count_entries(flow, node, 1, axes, skip=(-1,))
+        count_entries(flow, node, 1, _stated(flow, node, axes), skip=(-1,))
         if integers(flow.graph, node.inputs[1]) is None:
             counted = flow.sizes.get(node.inputs[1], [None] * len(axes))
             axes = [
@@ -31,6 +32,21 @@ def reshape(flow: Flow, node: Node) -> list[Axes]:
             if labels is not None and values[position] != -1:
                 flow.counts.append(Count(node, "shape", values, position, labels))
     return [axes]
+
+
+def _stated(flow: Flow, node: Node, axes: Axes) -> Axes:
+    """The labels whose number the target may state: a zero copies one that changes size."""
+    values, name = integers(flow.graph, node.inputs[1]), node.outputs[0]
+    if values is None or not any((name, axis) in flow.repeating for axis in range(len(axes))):
+        return axes
+    stated, given = list(axes), flow.axes_of(node.inputs[0])
+    for axis, labels in enumerate(axes):
+        if labels is not None and (name, axis) in flow.repeating and values[axis] == 0:
+            copied = given[axis] if axis < len(given) else None
+            if copied is None or not np.array_equal(copied, labels):
+                flow.pin(labels, node, "dynamic-axis", "copies a size that does not follow it")
+            stated[axis] = None
+    return stated
 
 
 def squeeze(flow: Flow, node: Node) -> list[Axes]:
@@ -46,9 +62,8 @@ def flatten(flow: Flow, node: Node) -> list[Axes]:
 def reshaped(flow: Flow, node: Node) -> Axes:
     """Labels after the data of input 0 was laid out anew in the shape of output 0."""
     name, target = node.inputs[0], node.outputs[0]
-    before, after = flow.shape(name), flow.shape(target)
-    moving, changing = flow.graph.dynamic(name), flow.graph.dynamic(target)
-    axes, made = flow.axes_of(name), flow.plain(target)
+    before, moving, axes = folded(flow, name)
+    after, changing, made = flow.shape(target), flow.graph.dynamic(target), flow.plain(target)
     if 0 in before:
         flow.pin_tensor(name, node, "empty", "lays out a tensor without elements")
         return made
@@ -57,6 +72,11 @@ def reshaped(flow: Flow, node: Node) -> Axes:
         wide = [k for k in outside if after[k] > 1]
         if not carried:
             continue
+        repeats = any(moving[k] for k in inside) and not any(
+            moving[k] for k in range(carried[0], inside[-1] + 1)
+        )
+        if repeats:
+            flow.repeating.update((target, k) for k in outside if changing[k])
         if len(wide) == 1 and len([k for k in inside if before[k] > 1]) == 1:
             made[wide[0]] = axes[carried[0]]
         elif not _steady(before, inside, moving, carried[0], after, outside, changing):
@@ -67,7 +87,8 @@ def reshaped(flow: Flow, node: Node) -> Axes:
             if joint is not None:
                 shaped = joint.reshape([after[k] for k in wide])
                 mixed = normalised_across(flow, target)
-                spread = divided(flow, node, shaped, [changing[k] or k in mixed for k in wide])
+                barred = [(changing[k] and not repeats) or k in mixed for k in wide]
+                spread = divided(flow, node, shaped, barred, wide[0])
                 for k, labels in zip(wide, spread, strict=True):
                     made[k] = labels
     return made
@@ -170,11 +191,20 @@ def blocks(
     return found
 
 
-def divided(flow: Flow, node: Node, joint: Labels, changing: Sequence[bool]) -> Axes:
+def divided(flow: Flow, node: Node, joint: Labels, barred: Sequence[bool], place: int = 0) -> Axes:
     """Labels by axis of a joint array: the axis along which they vary carries on.
 
-    Where they vary along several, the innermost that is not ``changing`` (in size, or normalised
-    across) carries on and the labels are tied across the others (a channel shuffle).
+    Where they vary along several, one carries on and the labels are tied across the others: the
+    innermost that is not barred (a channel shuffle), if the walk was not told otherwise (the heads
+    of an attention).
+
+    Args:
+        flow: the walk.
+        node: the Reshape.
+        joint: labels, laid out as the data is.
+        barred: for each axis, whether its labels would be lost: it changes size, or a normalisation
+            works across it.
+        place: the first of the axes in the output.
     """
     varies = [
         axis
@@ -185,10 +215,15 @@ def divided(flow: Flow, node: Node, joint: Labels, changing: Sequence[bool]) -> 
     if not varies:
         flow.pin(joint, node, "spread", "spreads one channel over an axis")
         return made
-    axis = next((k for k in reversed(varies) if not changing[k]), varies[-1])
+    order = [k for k in reversed(varies) if not barred[k]] or varies[-1:]
+    key = (node.index, place)
+    axis = flow.carrying.get(key, order[0])
+    axis = axis if axis in varies else order[0]
     rows = np.moveaxis(joint, axis, -1).reshape(-1, joint.shape[axis])
+    carried: Labels = np.ascontiguousarray(rows[0])
     if len(varies) > 1:
         first: Labels = np.broadcast_to(rows[:1], rows[1:].shape).ravel()
         flow.ties.append((first, rows[1:].ravel()))
-    made[axis] = np.ascontiguousarray(rows[0])
+        flow.splits.append(Split(key, tuple(order), joint.ravel(), carried))
+    made[axis] = carried
     return made
