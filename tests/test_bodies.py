@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto
 
@@ -189,3 +190,12 @@ def test_shapes_that_a_body_states_are_not_believed() -> None:
     net.output(net.add("Loop", np.array(2), np.array(True), x, body=graph), shape=[None] * 4)
     dense = normalise(Source(Model.from_proto(net.proto())))
     assert dense.graph.shape("loop_first") == (1, 8, 6, 6)
+
+
+def test_constants_of_the_oldest_files_become_initializers() -> None:
+    net = Net(opset=8)
+    net.ir = 3
+    x = net.input("N", 3, 6, 6)
+    weight = onnx.numpy_helper.from_array(net.rng.random((4, 3, 1, 1), np.float32))
+    net.output(net.add("Conv", x, net.add("Constant", value=weight)))
+    assert check_oracle(net.proto()).slimmed.proto.ir_version == 4

@@ -215,6 +215,31 @@ def what_follows_from_a_state_that_grows_stays(net: Net) -> None:
     net.output(net.add("ReduceMax", loop(net, "x", build), keepdims=0), shape=[])
 
 
+@row(lost={"first": 4})
+def size_of_a_state_that_grows_stays_computed(net: Net) -> None:
+    def build(body: Body) -> str:
+        size = body.add("Cast", body.add("Size", "state"), to=FLOAT)
+        made = body.conv(body.add("Sin", body.add("Add", "state", size)), 3, 3)
+        return body.add("Concat", made, made, axis=0)
+
+    net.last(net.first(batch=1))
+    net.output(net.add("ReduceMax", loop(net, "x", build), keepdims=0), shape=[])
+
+
+@row(lost={"first": 4})
+def state_that_follows_one_that_grows_stays_computed(net: Net) -> None:
+    body = Body(net, "loop")
+    body.add("Identity", "go", name="on")
+    size = body.add("Cast", body.add("Size", "state"), to=FLOAT)
+    made = body.add("Sin", body.add("Mul", body.conv("state", 3, 3), size))
+    after = body.add("Concat", "other", "other", axis=0)
+    grown = body.add("Add", body.add("ReduceMean", made, axes=[0]), "other")
+    graph = body.graph("on", grown, after, entries=[*LOOPED, ("other", FLOAT, None)])
+    net.last(net.first(batch=1))
+    made = net.many("Loop", np.array(3), np.array(True), "x", "x", outputs=2, body=graph)[0]
+    net.output(net.add("ReduceMean", made, keepdims=0), shape=[])
+
+
 @row(lost={"loop_first": 4})
 def loop_with_a_condition_of_its_own(net: Net) -> None:
     body = Body(net, "loop")
@@ -304,6 +329,19 @@ def nested_if_whose_condition_follows_from_shapes(net: Net) -> None:
 
     other = branch(net, "else", lambda b: b.add("ReduceSum", x))
     choice(net, three, branch(net, "then", build), other)
+
+
+@row(lost={"second": 4}, pinned={"first": "subgraph"}, opsets=(8,))
+def filter_that_the_batched_scan_of_old_reads_stays(net: Net) -> None:
+    x, weight = net.input(2, 3, 6, 6), net.random(8, 3, 1, 1)
+    body = Body(net, "scan")
+    made = body.conv(body.add("Conv", "piece", weight), 8, 3)
+    graph = body.graph(made, entries=[("piece", FLOAT, [2, 3, 6, 6])])
+    pieces = net.add("Unsqueeze", net.add("Unsqueeze", x, axes=[0]), axes=[0])
+    made = net.add("Scan", "", pieces, body=graph, num_scan_inputs=1)
+    net.output(made, shape=[1, 1, 2, 3, 6, 6])
+    net.last(net.add("Conv", x, weight, name="first"))
+    net.output(net.conv(net.conv(x, 3, 8, name="second"), 8, 4))
 
 
 @row(lost={"second": 4}, pinned={"first": "subgraph"}, opsets=(17, 21))
