@@ -175,6 +175,21 @@ def sizes_computed_in_a_branch(net: Net) -> None:
     choice(net, flag, branch(net, "then", build), branch(net, "else", lambda b: b.add("Abs", x)))
 
 
+@row(lost={"then_first": 4, "else_first": 4})
+def branch_that_does_not_run_at_the_probed_sizes(net: Net) -> None:
+    x = net.input("N", 3, 6, 6)
+    one = net.add("Equal", net.add("Gather", net.add("Shape", x), np.array(0)), np.array(1))
+
+    def build(body: Body) -> str:
+        first = 1 if body.stem == "then" else 0
+        return body.add("Reshape", body.pair(x), np.array([first, 3, 36]))
+
+    made = net.add(
+        "If", one, then_branch=branch(net, "then", build), else_branch=branch(net, "else", build)
+    )
+    net.output(made, shape=["N", 3, 36])
+
+
 @row(lost={"loop_first": 4}, opsets=(11, 13, 17, 21))
 def convolutions_in_a_loop(net: Net) -> None:
     net.output(loop(net, net.input("N", 3, 6, 6), lambda b: b.pair("state")), shape=[None] * 4)
