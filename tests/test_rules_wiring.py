@@ -182,7 +182,7 @@ def branch_that_captures_a_weight_of_the_channels(net: Net) -> None:
     x, flag, weight = (
         net.first(),
         net.input(name="flag", type=TensorProto.BOOL),
-        net.random(8, 1, 1),
+        net.random(8, 6, 6),
     )
     then = body("then", [helper.make_node("Relu", [weight], ["a"])], ["a"])
     other = body("other", [helper.make_node("Abs", [weight], ["b"])], ["b"])

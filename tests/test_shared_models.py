@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import prunecvt
+from models import random_removal
+from prunecvt.loading.load import load
+from prunecvt_passes import oracle, runtime
 from prunecvt_passes.choose import Scope
+from prunecvt_passes.groups import solve
+from prunecvt_passes.normalise import Source, normalise
+from prunecvt_passes.recipes import label
+from prunecvt_passes.slice import remove
+from prunecvt_passes.units import DEFAULT_UNITS
 
 ROOT = Path(__file__).parent.parent
 MODELS = ROOT.parent / "shared" / "models"
@@ -58,7 +67,24 @@ def test_zero_padded_shortcuts_do_not_pin_the_residual_stream(name: str) -> None
     assert [channels.width for channels in whole] == [10]  # the classes
 
 
-def test_bodies_of_if_are_left_alone_with_the_reason() -> None:
-    report = prunecvt.slim(MODELS / "silero_vad_op18_ifless.onnx", ratio=0.4).report
-    assert report.status == "nothing-to-prune"
-    assert {row.code for row in report.skipped} == {"subgraph"}
+def test_both_bodies_of_an_if_are_cut() -> None:
+    report = prunecvt.slim(MODELS / "silero_vad_op18_ifless.onnx", ratio=0.4, round_to=1).report
+    assert report.status == "ok"
+    assert report.totals.params.after < 0.65 * report.totals.params.before
+    assert "subgraph" not in {row.code for row in report.skipped}
+
+
+@pytest.mark.parametrize(("rate", "samples"), [(16000, 576), (8000, 288)])
+def test_either_body_of_an_if_is_cut_right(rate: int, samples: int) -> None:
+    dense = normalise(Source(load(MODELS / "silero_vad_op18_ifless.onnx")))
+    groups = solve(label(dense, DEFAULT_UNITS))
+    removal = random_removal(groups, 0.4)
+    rng = np.random.default_rng(0)
+    inputs = {
+        "input": rng.standard_normal((2, samples)).astype(np.float32),
+        "state": np.zeros((2, 2, 128), np.float32),
+        "sr": np.array(rate),
+    }
+    expected = runtime.run(oracle.masked(groups, removal), inputs)
+    found = runtime.run(remove(groups, removal), inputs)
+    assert oracle.difference(expected, found).relative < 1e-4

@@ -25,11 +25,11 @@ from prunecvt.slimming import Slimmed
 from prunecvt.writing.serialize import onnx_parts, weights_file
 from prunecvt.writing.write import Part, from_bytes, from_file, write_set
 from prunecvt_passes import oracle, runtime
+from prunecvt_passes.carried import Sizes
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.precision import in_single, output_step
 from prunecvt_passes.samples import dimensions, graph_inputs, random_inputs
-from prunecvt_passes.shapes import Sizes
 
 Progress = Callable[..., None]
 OPENVINO_SLACK = 10.0  # OpenVINO's kernels sum in another order, and approximate some functions

@@ -25,6 +25,7 @@ from prunecvt.runtimes.openvino_ir import Trial, parity, write_ir
 from prunecvt.runtimes.runners import Backend
 from prunecvt.trials import TrialRequest, make_trials
 from prunecvt.writing.write import check_targets, from_file, write_set
+from prunecvt_passes.bodies import hoist_weights, separate_names
 from prunecvt_passes.cost import cost
 from prunecvt_passes.graph import index
 from prunecvt_passes.groups import solve
@@ -144,7 +145,9 @@ def _macs(path: Path, options: Options) -> int:
     """Multiply-accumulates of an ONNX file, 0 for IR."""
     if path.suffix == ".xml":
         return 0
-    model = _load(path, options)
+    model = _load(path, options).copy()
+    separate_names(model)
+    hoist_weights(model)
     shapes, _ = infer(model, options.input_shape)
     return cost(index(model, shapes)).macs
 

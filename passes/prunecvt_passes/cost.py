@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from prunecvt_passes.graph import Graph, Node
+from prunecvt_passes.graph import Graph, Node, integers
 from prunecvt_passes.model import Model
 from prunecvt_passes.quantization import FACTORS, MICROSOFT, factors
 from prunecvt_passes.rules.einsum import subscripts
@@ -20,8 +21,10 @@ class Cost:
         params: elements of all floating-point and quantised weights.
         macs: multiply-accumulates of all convolutions, products, attentions and recurrences for one
             inference, at the sizes the shapes were found at and a batch of one where the batch is
-            dynamic.
-        uncounted: such nodes that do not count: of unknown shape, or in bodies of If, Loop, Scan.
+            dynamic. Of an If its larger branch counts; the body of a Scan as often as it runs, that
+            of a Loop too where its trip count is constant and its condition no more than handed on,
+            else once.
+        uncounted: such nodes that do not count, for their shape is not known.
     """
 
     params: int
@@ -31,14 +34,29 @@ class Cost:
 
 def cost(graph: Graph, batch: int = 1) -> Cost:
     """Counts; ``batch`` is the batch that the graph's shapes hold for."""
-    macs = sum(node_macs(graph, node) for node in graph.nodes)
-    return Cost(parameters(graph.model), macs // max(batch, 1), _uncounted(graph))
+    inside: dict[int, int] = defaultdict(int)  # scope -> MACs of running it once
+    for node in graph.nodes:
+        runs = [inside[scope] for scope in node.inner]
+        most = max(runs, default=0) * _trips(graph, node)
+        inside[node.scope] += node_macs(graph, node) + most
+    return Cost(parameters(graph.model), inside[0] // max(batch, 1), _uncounted(graph))
+
+
+def _trips(graph: Graph, node: Node) -> int:
+    """How often the body of a Loop or a Scan runs, 1 where that is not known beforehand."""
+    if node.op == "Loop":
+        trips, body = integers(graph, node.input(0)), node.subgraphs[0]
+        maker = graph.producer.get(body.output[0].name)
+        on = maker is not None and maker.op in ("Constant", "Identity")
+        return max(trips[0], 0) if trips and on else 1
+    if node.op == "Scan":
+        shape = graph.shape(node.inputs[-1]) or (1,)
+        return shape[int(node.attributes.get("scan_input_axes", (0,))[-1])]
+    return 1
 
 
 def _uncounted(graph: Graph) -> int:
-    bodies = [body for node in graph.nodes for body in node.subgraphs]
-    inside = sum(node.op_type in _COUNTS for body in bodies for node in body.node)
-    return inside + sum(node.kind in _COUNTS and _unshaped(graph, node) for node in graph.nodes)
+    return sum(node.kind in _COUNTS and _unshaped(graph, node) for node in graph.nodes)
 
 
 def parameters(model: Model) -> int:

@@ -50,7 +50,8 @@ def deduce(wiring: Graph, sizes: Sizes, dtypes: dict[str, int]) -> None:
             dtypes.setdefault(name, onnx.helper.np_dtype_to_tensor_dtype(found.value.dtype))
         elif incomplete and any(name and name not in sizes for name in node.outputs):
             _infer(graph, node, known)
-        _check(graph, node)
+        if node.scope == 0:  # a body may be one that is not run at these sizes
+            _check(graph, node)
 
 
 def _infer(graph: Graph, node: Node, known: dict[str, Known]) -> None:

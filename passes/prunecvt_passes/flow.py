@@ -214,13 +214,15 @@ def _walk(
     graph: Graph, rules: dict[str, Rule], units: Units, carrying: Mapping[SplitKey, int]
 ) -> Channels:
     flow = Flow(graph, units, carrying)
-    for name in graph.inputs:
+    for name in (*graph.inputs, *graph.entries):
         flow.axes[name] = flow.plain(name)
     for node in graph.nodes:
         _step(flow, node, rules)
     for name in graph.outputs:
         _pin_public(flow, name, "graph-output", f"'{name}' is an output of the model")
-    for name in sorted(graph.captured):
+    for name in sorted(graph.ends - set(graph.outputs)):
+        _pin_public(flow, name, "subgraph", f"'{name}' is given back by a subgraph")
+    for name in sorted(graph.captured | graph.sealed):
         if name in flow.axes or graph.is_initializer(name):
             _pin_public(flow, name, "subgraph", f"'{name}' is read inside a subgraph")
     return flow.frozen()
@@ -228,7 +230,7 @@ def _walk(
 
 def _step(flow: Flow, node: Node, rules: dict[str, Rule]) -> None:
     if node.subgraphs:
-        unknown(flow, node, "has a body of its own, which is left alone", "subgraph")
+        unknown(flow, node, "hands it to a body of its own", "subgraph")
     elif not _shaped(flow, node):
         unknown(flow, node, "has an input or output of unknown shape", "unknown-shape")
     elif _sizes_step(flow, node):

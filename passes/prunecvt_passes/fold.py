@@ -14,7 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from prunecvt_passes.clean import drop_dead
-from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node, index, taken_names, unused
+from prunecvt_passes.graph import (
+    DEFAULT_DOMAINS,
+    Graph,
+    Node,
+    every_node,
+    index,
+    replace_nodes,
+    taken_names,
+    unused,
+)
 from prunecvt_passes.model import Array, Model
 
 Floats = npt.NDArray[np.float64]
@@ -38,10 +47,10 @@ def fold_batch_norms(model: Model) -> Model:
         return model
     folded = model.copy()
     weights: dict[str, Array] = {}
-    taken = taken_names(model.proto.graph)
+    nodes, taken = every_node(folded.proto.graph), taken_names(model.proto.graph)
     for pair in pairs:
         weight, bias = _folded(graph, pair)
-        maker = folded.proto.graph.node[pair.maker.index]
+        maker = nodes[pair.maker.index]
         weights[pair.maker.inputs[1]] = weight
         bias_name = pair.maker.input(2)
         if not bias_name or graph.only_reader(bias_name) is None:
@@ -52,9 +61,7 @@ def fold_batch_norms(model: Model) -> Model:
         maker.input[2] = bias_name
         maker.output[0] = pair.batch_norm.outputs[0]
     doomed = {pair.batch_norm.index for pair in pairs}
-    nodes = [node for k, node in enumerate(folded.proto.graph.node) if k not in doomed]
-    del folded.proto.graph.node[:]
-    folded.proto.graph.node.extend(nodes)
+    replace_nodes(folded.proto.graph, lambda k, node: () if k in doomed else (node,))
     folded.set_weights(weights)
     drop_dead(folded)
     return folded
@@ -68,6 +75,8 @@ def _pairs(graph: Graph) -> Iterator[_Pair]:
         if reader is None or reader[0].op != "BatchNormalization" or reader[1] != 0:
             continue
         batch_norm = reader[0]
+        if batch_norm.scope != node.scope:
+            continue
         parameters = [graph.constant(name) for name in batch_norm.inputs[1:]]
         weight, bias = graph.constant(node.inputs[1]), node.input(2)
         if (

@@ -1,11 +1,14 @@
 """A frozen index over a model: nodes in order, who makes a tensor, who reads it, its shape.
 
-Passes that analyse read this; passes that edit work on the ``Model`` and index it anew.
+The nodes of bodies (of If, Loop and Scan) are indexed with the others: in the normal form a name
+means one tensor in all of them. Passes that analyse read this; passes that edit work on the
+``Model`` and index it anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,9 +23,10 @@ DEFAULT_DOMAINS = ("", "ai.onnx")
 
 @dataclass(frozen=True)
 class Node:
-    """One node of the graph; ``index`` is its place in the model's node list.
+    """One node of the graph or of a body; ``index`` is its place in ``every_node``.
 
-    Missing optional inputs and outputs are "".
+    Missing optional inputs and outputs are "". ``scope`` is the number of the graph it lies in (0
+    for the main graph), ``inner`` those of its own bodies.
     """
 
     index: int
@@ -32,6 +36,8 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     proto: onnx.NodeProto = field(repr=False)
+    scope: int = 0
+    inner: tuple[int, ...] = ()
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
@@ -73,6 +79,67 @@ def _graphs(attribute: onnx.AttributeProto) -> list[onnx.GraphProto]:
     return list(attribute.graphs)
 
 
+def bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The bodies whose meaning is known: of If, Loop and Scan (but for the batched Scan of old)."""
+    if node.op_type not in ("If", "Loop", "Scan") or node.domain not in DEFAULT_DOMAINS:
+        return []
+    found = [graph for attribute in node.attribute for graph in _graphs(attribute)]
+    if node.op_type == "Scan" and any(len(b.input) != len(node.input) for b in found):
+        return []
+    return found
+
+
+def sealed(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The bodies of any other operator: what they read is left alone."""
+    if bodies(node):
+        return []
+    return [graph for attribute in node.attribute for graph in _graphs(attribute)]
+
+
+def every_scope(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yields ``graph`` and the bodies inside it, outer ones first."""
+    yield graph
+    for node in graph.node:
+        for body in bodies(node):
+            yield from every_scope(body)
+
+
+def every_node(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes of ``graph`` and its bodies, in order, those of a node's bodies before it."""
+    found = []
+    for node in graph.node:
+        for body in bodies(node):
+            found += every_node(body)
+        found.append(node)
+    return found
+
+
+def replace_nodes(
+    graph: onnx.GraphProto, change: Callable[[int, onnx.NodeProto], Iterable[onnx.NodeProto]]
+) -> None:
+    """Puts what ``change`` makes of each node and its index in the place of the node.
+
+    In place, in the order of ``every_node``; protos that were taken from there are stale after it.
+    """
+    _replace(graph, change, itertools.count())
+
+
+def _replace(
+    graph: onnx.GraphProto,
+    change: Callable[[int, onnx.NodeProto], Iterable[onnx.NodeProto]],
+    count: Iterator[int],
+) -> None:
+    before = list(graph.node)
+    after: list[onnx.NodeProto] = []
+    for node in before:
+        for body in bodies(node):
+            _replace(body, change, count)
+        after.extend(change(next(count), node))
+    if len(after) != len(before) or any(a is not b for a, b in zip(after, before, strict=True)):
+        del graph.node[:]
+        graph.node.extend(after)
+
+
 @dataclass(frozen=True)
 class Shapes:
     """What is known of every tensor's shape.
@@ -102,8 +169,15 @@ class Shapes:
 class Graph:
     """The index; see the module's text.
 
-    Invariants: nodes are in topological order; every non-empty tensor name has one maker (a node,
-    an initializer or a graph input).
+    Invariants: nodes are in topological order, those of bodies before the node whose bodies they
+    are; every non-empty tensor name has one maker (a node, an initializer, an input of the graph or
+    of a body).
+
+    Attributes:
+        entries: inputs of bodies.
+        ends: outputs of the graph and of bodies.
+        captured: what bodies read from around them, initializers left out.
+        sealed: what bodies read that are not indexed.
     """
 
     model: Model
@@ -112,7 +186,10 @@ class Graph:
     readers: dict[str, list[tuple[Node, int]]]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    entries: tuple[str, ...]
+    ends: frozenset[str]
     captured: frozenset[str]
+    sealed: frozenset[str]
     opset: int
     shapes: Shapes
 
@@ -138,7 +215,7 @@ class Graph:
     def only_reader(self, name: str) -> tuple[Node, int] | None:
         """The node and input that alone reads ``name``; None if it is read elsewhere too."""
         readers = self.readers.get(name, [])
-        if len(readers) != 1 or name in self.outputs or name in self.captured:
+        if len(readers) != 1 or name in self.ends or name in self.sealed:
             return None
         return readers[0]
 
@@ -154,27 +231,39 @@ def opset_of(proto: onnx.ModelProto) -> int:
 def index(model: Model, shapes: Shapes = NO_SHAPES) -> Graph:
     """Indexes ``model``; ``shapes`` may be left out where only the wiring matters."""
     graph = model.proto.graph
-    nodes = tuple(
-        Node(i, n.op_type, n.domain, n.name, tuple(n.input), tuple(n.output), n)
-        for i, n in enumerate(graph.node)
-    )
+    nodes: list[Node] = []
+    _collect(graph, nodes, itertools.count())
     producer = {name: node for node in nodes for name in node.outputs if name}
     readers: dict[str, list[tuple[Node, int]]] = {}
     for node in nodes:
         for place, name in enumerate(node.inputs):
             if name:
                 readers.setdefault(name, []).append((node, place))
+    scopes = list(every_scope(graph))
     return Graph(
         model,
-        nodes,
+        tuple(nodes),
         producer,
         readers,
         tuple(value.name for value in graph.input),
         tuple(value.name for value in graph.output),
-        captured_names(graph),
+        tuple(value.name for body in scopes[1:] for value in body.input),
+        frozenset(value.name for scope in scopes for value in scope.output),
+        frozenset(n for scope in scopes for n in captured_names(scope)) - model.weights.keys(),
+        frozenset(n for node in nodes for body in sealed(node.proto) for n in captures(body)),
         opset_of(model.proto),
         shapes,
     )
+
+
+def _collect(graph: onnx.GraphProto, nodes: list[Node], scopes: Iterator[int]) -> int:
+    """Appends the nodes of ``graph`` in the order of ``every_node``; returns its number."""
+    scope = next(scopes)
+    for n in graph.node:
+        inner = tuple(_collect(body, nodes, scopes) for body in bodies(n))
+        names = tuple(n.input), tuple(n.output)
+        nodes.append(Node(len(nodes), n.op_type, n.domain, n.name, *names, n, scope, inner))
+    return scope
 
 
 def taken_names(graph: onnx.GraphProto) -> set[str]:

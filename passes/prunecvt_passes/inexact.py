@@ -15,6 +15,7 @@ import onnx
 
 from prunecvt_passes.channels import Narrowed
 from prunecvt_passes.choose import Removal
+from prunecvt_passes.graph import replace_nodes
 from prunecvt_passes.groups import Bools, Groups
 from prunecvt_passes.model import Array, Model
 
@@ -40,9 +41,8 @@ def compute_on_kept(model: Model, narrowed: Sequence[Narrowed], kept: Bools) -> 
     by_output: dict[str, list[Narrowed]] = defaultdict(list)
     for each in narrowed:
         by_output[next(filter(None, each.node.outputs))].append(each)
-    nodes = list(model.proto.graph.node)
-    del model.proto.graph.node[:]
-    for node in nodes:
+
+    def around(_: int, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         name = next(filter(None, node.output), "")
         before: list[onnx.NodeProto] = []
         after: list[onnx.NodeProto] = []
@@ -57,7 +57,9 @@ def compute_on_kept(model: Model, narrowed: Sequence[Narrowed], kept: Bools) -> 
                     own, back = f"{name}__made_{place}_{axis}", np.cumsum(kept[labels]) - 1
                     after.insert(0, gather(own, node.output[place], axis, np.maximum(back, 0)))
                     node.output[place] = own
-        model.proto.graph.node.extend([*before, node, *after])
+        return [*before, node, *after]
+
+    replace_nodes(model.proto.graph, around)
     model.set_weights(indices)
 
 

@@ -1,15 +1,17 @@
 """Brings a model into the normal form that the other passes rely on.
 
-Local functions are inlined, constants are dense initializers, what follows from constants or fixed
-shapes is computed, no initializer is a graph input, no vector is shared between two readers, and
-every tensor's shape is known. Opsets, IR version, metadata, names, dtypes and dynamic dimensions
-stay.
+Local functions are inlined, constants are dense initializers (of the main graph: bodies read them
+there), what follows from constants or fixed shapes is computed, an If that always takes one branch
+is that branch, no initializer is a graph input, no vector is shared between two readers, and every
+tensor's shape is known, in bodies as far as can be told. Opsets, IR version, metadata, names,
+dtypes and dynamic dimensions stay.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +21,8 @@ from onnx import numpy_helper
 
 from prunecvt_passes import runtime
 from prunecvt_passes.arithmetic import Known, evaluate
+from prunecvt_passes.bodies import hoist_weights, inline_branches, separate_names
+from prunecvt_passes.carried import Sizes
 from prunecvt_passes.clean import drop_dead, outer_names
 from prunecvt_passes.errors import UnsupportedError
 from prunecvt_passes.graph import (
@@ -26,14 +30,18 @@ from prunecvt_passes.graph import (
     Graph,
     Node,
     Shapes,
-    captured_names,
+    captures,
+    every_node,
+    every_scope,
     index,
+    replace_nodes,
+    sealed,
     taken_names,
     unused,
 )
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.samples import InputSizes, dimensions, graph_inputs
-from prunecvt_passes.shapes import Sizes, infer, leave_types
+from prunecvt_passes.shapes import infer, leave_types
 from prunecvt_passes.sparse import dense_values, make_dense
 
 log = logging.getLogger("prunecvt")
@@ -76,16 +84,24 @@ def normalise(source: Source) -> Dense:
     """
     model = inline_functions(source.model).copy()
     make_dense(model)
+    separate_names(model)
+    hoist_weights(model)
     _constants_to_initializers(model)
     _initializers_are_no_inputs(model)
-    _skip_identities(model)
-    _fold(model)
-    shapes, sizes = infer(model, source.input_sizes)
-    _fold_arithmetic(model, shapes)
-    _fold(model)
+    while True:
+        _skip_identities(model)
+        _fold(model)
+        if inline_branches(model):
+            continue
+        shapes, sizes = infer(model, source.input_sizes)
+        _fold_arithmetic(model, shapes)
+        _fold(model)
+        if not inline_branches(model):  # else shapes around it were those of either branch
+            break
     drop_dead(model)
     _unshare_vectors(model)
-    leave_types(model.proto.graph)
+    for scope in every_scope(model.proto.graph):
+        leave_types(scope)
     return Dense(index(model, shapes), sizes, _batch(model, sizes))
 
 
@@ -131,11 +147,9 @@ def _constant_value(node: onnx.NodeProto) -> Array | None:
 
 def _constants_to_initializers(model: Model) -> None:
     """Constant nodes and Identity nodes on constants become initializers."""
-    graph = model.proto.graph
-    fixed = {value.name for value in graph.output}
+    fixed = _outputs(model)
     found: dict[str, Array] = {}
-    kept = []
-    for node in graph.node:
+    for node in every_node(model.proto.graph):
         output = node.output[0] if node.output else ""
         value = None
         if output not in fixed and node.domain in DEFAULT_DOMAINS:
@@ -143,19 +157,21 @@ def _constants_to_initializers(model: Model) -> None:
                 value = _constant_value(node)
             elif node.op_type == "Identity":
                 value = found.get(node.input[0], model.weights.get(node.input[0]))
-        if value is None:
-            kept.append(node)
-        else:
+        if value is not None:
             found[output] = value
     if found:
-        _replace_nodes(model, kept)
+        _drop_nodes(model, lambda node: bool(node.output) and node.output[0] in found)
         model.set_weights(found)
 
 
-def _replace_nodes(model: Model, nodes: list[onnx.NodeProto]) -> None:
-    """Keeps only ``nodes``, in their order."""
-    del model.proto.graph.node[:]
-    model.proto.graph.node.extend(nodes)
+def _outputs(model: Model) -> set[str]:
+    """Names of the outputs of the graph and of every body."""
+    return {value.name for scope in every_scope(model.proto.graph) for value in scope.output}
+
+
+def _drop_nodes(model: Model, doomed: Callable[[onnx.NodeProto], bool]) -> None:
+    """Drops the nodes that are ``doomed``, of bodies too."""
+    replace_nodes(model.proto.graph, lambda _, node: () if doomed(node) else (node,))
 
 
 def _initializers_are_no_inputs(model: Model) -> None:
@@ -168,24 +184,22 @@ def _initializers_are_no_inputs(model: Model) -> None:
         log.info(
             "%d initializers were listed as graph inputs too; they are constants now", len(listed)
         )
+    if model.weights:
         model.proto.ir_version = max(model.proto.ir_version, 4)
 
 
 def _skip_identities(model: Model) -> None:
     """Lets the readers of an Identity read what it reads; its name stays where it is public."""
-    graph = model.proto.graph
-    public = {value.name for value in graph.output} | captured_names(graph)
+    nodes, public = every_node(model.proto.graph), _outputs(model)
+    public.update(n for node in nodes for body in sealed(node) for n in captures(body))
     source: dict[str, str] = {}
-    kept = []
-    for node in graph.node:
+    for node in nodes:
         node.input[:] = [source.get(name, name) for name in node.input]
         same = node.op_type == "Identity" and node.domain in DEFAULT_DOMAINS
         if same and node.output[0] not in public:
             source[node.output[0]] = node.input[0]
-        else:
-            kept.append(node)
     if source:
-        _replace_nodes(model, kept)
+        _drop_nodes(model, lambda node: bool(node.output) and node.output[0] in source)
 
 
 def _foldable(graph: Graph) -> list[Node]:
@@ -200,7 +214,7 @@ def _foldable(graph: Graph) -> list[Node]:
             and node.op not in _LEFT
             and not node.op.startswith("Random")
             and not node.subgraphs
-            and not any(name in graph.outputs for name in node.outputs)
+            and not any(name in graph.ends for name in node.outputs)
             and _in_numpy(graph, node)
         ):
             found.append(node)
@@ -234,7 +248,7 @@ def _fold(model: Model) -> None:
     wanted = sorted(
         name
         for name in made
-        if name in graph.captured
+        if name in graph.sealed
         or any(reader.index not in inside for reader, _ in graph.readers.get(name, []))
     )
     values = _computed(model, nodes, wanted)
@@ -270,16 +284,12 @@ def _computed(model: Model, nodes: list[Node], wanted: list[str]) -> dict[str, A
 
 def _take_over(model: Model, values: dict[str, Array]) -> None:
     """Makes ``values`` initializers in place of the nodes that compute them."""
-    kept = [node for node in model.proto.graph.node if not any(o in values for o in node.output)]
-    doomed = [node for node in model.proto.graph.node if any(o in values for o in node.output)]
-    # a node with one output that is still computed has to stay; its folded outputs are renamed away
-    for node in doomed:
+    for node in every_node(model.proto.graph):
+        # a node with one output that is still computed has to stay, with its other outputs
         if any(o and o not in values for o in node.output):
-            kept.append(node)
             for name in [o for o in node.output if o in values]:
                 del values[name]
-    order = {id(node): place for place, node in enumerate(model.proto.graph.node)}
-    _replace_nodes(model, sorted(kept, key=lambda node: order[id(node)]))
+    _drop_nodes(model, lambda node: any(o in values for o in node.output))
     model.set_weights(values)
     drop_dead(model)
 
@@ -292,10 +302,10 @@ def _fold_arithmetic(model: Model, shapes: Shapes) -> None:
     fixed = {
         name: value.value
         for name, value in known.items()
-        if value.fixed and name not in graph.outputs and name in outer
+        if value.fixed and name not in graph.ends and name in outer
     }
     targets: dict[str, Array] = {}
-    taken = taken_names(model.proto.graph)
+    nodes, taken = every_node(model.proto.graph), taken_names(model.proto.graph)
     for node in graph.nodes:
         place = {"Reshape": 1, "Expand": 1}.get(node.op)
         if place is None or node.domain not in DEFAULT_DOMAINS or graph.opset < 5:
@@ -307,7 +317,7 @@ def _fold_arithmetic(model: Model, shapes: Shapes) -> None:
         if target is not None:
             own = unused(f"{node.outputs[0]}__target", taken)
             targets[own] = target
-            model.proto.graph.node[node.index].input[place] = own
+            nodes[node.index].input[place] = own
     if targets:
         model.set_weights(targets)
     if fixed:
@@ -358,7 +368,7 @@ def _unshare_vectors(model: Model) -> None:
     readers: dict[str, int] = {}
     added: dict[str, Array] = {}
     taken = taken_names(model.proto.graph)
-    for node in model.proto.graph.node:
+    for node in every_node(model.proto.graph):
         for place, name in enumerate(node.input):
             values = model.weights.get(name)
             if values is None or not _is_vector(values, node.op_type == "DequantizeLinear"):

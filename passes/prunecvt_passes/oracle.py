@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from prunecvt_passes.choose import Removal
-from prunecvt_passes.graph import Graph
+from prunecvt_passes.graph import Graph, every_node, replace_nodes
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.inexact import compute_on_kept
 from prunecvt_passes.model import Array, Model
@@ -36,22 +36,23 @@ def masked(groups: Groups, removal: Removal) -> Model:
     graph = channels.graph
     kept = ~removal.removed[groups.class_of]
     model = graph.model.copy()
+    protos = every_node(model.proto.graph)
     by_read: dict[tuple[int, int, str], list[tuple[int, Array]]] = defaultdict(list)
     for read in channels.reads:
         if not kept[read.labels].all():
             key = (read.node.index, read.place, read.zero)
             by_read[key].append((read.axis, kept[read.labels]))
-    made: dict[tuple[str, str, tuple[int, ...], bytes], str] = {}
+    made: dict[tuple[int, str, str, tuple[int, ...], bytes], str] = {}  # the first is the scope
     inserts: dict[int, list[onnx.NodeProto]] = defaultdict(list)
     masks: dict[str, Array] = {}
     for (index, place, zero), cuts in by_read.items():
-        node = model.proto.graph.node[index]
+        node = protos[index]
         name = node.input[place]
         shape = graph.shape(name) or ()
         mask = np.ones((1,) * len(shape), bool)
         for axis, keep in cuts:
             mask = mask & keep.reshape([-1 if k == axis else 1 for k in range(len(shape))])
-        same = (name, zero, mask.shape, mask.tobytes())
+        same = (graph.nodes[index].scope, name, zero, mask.shape, mask.tobytes())
         if same not in made:
             made[same] = f"{name}__masked_{len(made)}"
             dtype = _dtype(graph, zero or name)  # the type of a quantised tensor is its zero's
@@ -59,11 +60,7 @@ def masked(groups: Groups, removal: Removal) -> Model:
             masks[f"{made[same]}__mask"] = found
             inserts[index] += nodes
         node.input[place] = made[same]
-    originals = list(model.proto.graph.node)
-    del model.proto.graph.node[:]
-    for index, node in enumerate(originals):
-        model.proto.graph.node.extend(inserts.get(index, ()))
-        model.proto.graph.node.append(node)
+    replace_nodes(model.proto.graph, lambda index, node: (*inserts.get(index, ()), node))
     model.set_weights(masks)
     compute_on_kept(model, channels.narrowed, kept)
     return model

@@ -15,15 +15,23 @@ import onnx
 import onnxruntime
 
 from prunecvt_passes import runtime
+from prunecvt_passes.carried import Sizes, infer_shapes, set_shape, sizes_of
 from prunecvt_passes.deduce import deduce
 from prunecvt_passes.errors import PrunecvtError, UnsupportedError
-from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Shapes, index, taken_names, unused
+from prunecvt_passes.graph import (
+    DEFAULT_DOMAINS,
+    Graph,
+    Shapes,
+    every_scope,
+    index,
+    taken_names,
+    unused,
+)
 from prunecvt_passes.model import Model, fill
 from prunecvt_passes.samples import InputSizes, graph_inputs, probes, random_inputs
 
 log = logging.getLogger("prunecvt")
 _VALUE_ELEMENTS = 4096  # integer constants up to here are shown to shape inference
-Sizes = dict[str, tuple[int, ...]]
 
 
 def infer(model: Model, stated: InputSizes | None = None) -> tuple[Shapes, Sizes]:
@@ -84,23 +92,23 @@ def _at(wiring: Graph, inputs: Sizes) -> tuple[Sizes, dict[str, int], set[str]]:
     model = wiring.model
     proto = _concrete(model, inputs)
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=True)
+        inferred = infer_shapes(proto).graph
     except Exception as error:  # onnx's C++ errors share no public base class
         raise UnsupportedError(
             "E402", "shape inference fails", where=f"{model.source}: {str(error)[:300]}"
         ) from error
-    sizes: Sizes = {}
-    dtypes: dict[str, int] = {}
-    for value in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input):
-        tensor = value.type.tensor_type
-        if tensor.elem_type:
-            dtypes[value.name] = tensor.elem_type
-        dims = tensor.shape.dim
-        if tensor.HasField("shape") and all(d.HasField("dim_value") for d in dims):
-            sizes[value.name] = tuple(d.dim_value for d in dims)
+    sizes = sizes_of(inferred)
+    dtypes = {
+        value.name: value.type.tensor_type.elem_type
+        for scope in every_scope(inferred)
+        for value in (*scope.value_info, *scope.output, *scope.input)
+        if value.type.tensor_type.elem_type
+    }
     stated = set(sizes)
     deduce(wiring, sizes, dtypes)
-    missing = _missing(model, sizes)
+    typed = ((v.name, v.type.WhichOneof("value")) for v in inferred.value_info)
+    others = {name for name, kind in typed if kind not in (None, "tensor_type")}
+    missing = [name for name in _missing(model, sizes) if name not in others]
     if missing:
         found, types = _asked(model, inputs, missing, dtypes)
         sizes.update(found)
@@ -115,7 +123,7 @@ def _concrete(model: Model, inputs: Sizes) -> onnx.ModelProto:
     graph = proto.graph
     for value in graph.input:
         if value.name in inputs:
-            _set_shape(value, inputs[value.name])
+            set_shape(value, inputs[value.name])
     del graph.value_info[:]
     for value in graph.output:
         value.type.tensor_type.ClearField("shape")
@@ -131,13 +139,11 @@ def _concrete(model: Model, inputs: Sizes) -> onnx.ModelProto:
             graph.input.append(
                 onnx.helper.make_tensor_value_info(header.name, header.data_type, values.shape)
             )
+    small = {tensor.name: tensor for tensor in graph.initializer}
+    for body in list(every_scope(graph))[1:]:  # inference sees no values of the graph around it
+        read = dict.fromkeys(name for node in body.node for name in node.input)
+        body.initializer.extend(small[name] for name in read if name in small)
     return proto
-
-
-def _set_shape(value: onnx.ValueInfoProto, sizes: tuple[int, ...]) -> None:
-    del value.type.tensor_type.shape.dim[:]
-    for size in sizes:
-        value.type.tensor_type.shape.dim.add(dim_value=size)
 
 
 def _missing(model: Model, sizes: Sizes) -> list[str]:
@@ -245,7 +251,8 @@ _BY_SIZES = (
 
 def _tensor_types(model: Model, names: set[str]) -> set[str]:
     """Those of ``names`` that are tensors, as far as can be told: not made as sequences."""
-    makers = ("SequenceEmpty", "SequenceConstruct", "SequenceInsert", "SplitToSequence", "Optional")
+    sequences = ("Empty", "Construct", "Insert", "Map")
+    makers = (*(f"Sequence{kind}" for kind in sequences), "SplitToSequence", "Optional")
     return {
         name
         for node in model.proto.graph.node

@@ -13,7 +13,7 @@ import onnx
 from prunecvt_passes.choose import Removal
 from prunecvt_passes.clean import drop_dead
 from prunecvt_passes.flow import Count
-from prunecvt_passes.graph import taken_names, unused
+from prunecvt_passes.graph import every_node, taken_names, unused
 from prunecvt_passes.groups import Bools, Groups
 from prunecvt_passes.model import Array, Model
 
@@ -60,12 +60,12 @@ def _rewrite_counts(model: Model, groups: Groups, kept: Bools) -> None:
     for count in groups.channels.counts:
         parameters[count.node.index, count.slot].append(count)
     added: dict[str, Array] = {}
-    taken = taken_names(model.proto.graph)
+    nodes, taken = every_node(model.proto.graph), taken_names(model.proto.graph)
     for (index, slot), counts in parameters.items():
         values = list(counts[0].values)
         for count in counts:
             values[count.position] = int(kept[count.labels].sum())
-        node = model.proto.graph.node[index]
+        node = nodes[index]
         if tuple(values) == counts[0].values and (not counts[0].unless or _all_kept(counts, kept)):
             continue
         if counts[0].unless:
@@ -101,9 +101,10 @@ def _set_attribute(node: onnx.NodeProto, name: str, values: list[int]) -> None:
 
 def _write_settings(model: Model, groups: Groups, kept: Bools) -> None:
     """Writes down what was left out and followed from a number of channels that is now another."""
+    nodes = every_node(model.proto.graph)
     for setting in groups.channels.settings:
         if not kept[setting.labels].all():
-            node = model.proto.graph.node[setting.node.index]
+            node = nodes[setting.node.index]
             _drop_attribute(node, setting.name)
             node.attribute.append(onnx.helper.make_attribute(setting.name, setting.value))
 
@@ -111,12 +112,12 @@ def _write_settings(model: Model, groups: Groups, kept: Bools) -> None:
 def _rewrite_indices(model: Model, groups: Groups, kept: Bools) -> None:
     """Renumbers constant indices into an axis that lost channels."""
     added: dict[str, Array] = {}
-    taken = taken_names(model.proto.graph)
+    nodes, taken = every_node(model.proto.graph), taken_names(model.proto.graph)
     for remap in groups.channels.remaps:
         keep = kept[remap.labels]
         if keep.all():
             continue
-        node = model.proto.graph.node[remap.node.index]
+        node = nodes[remap.node.index]
         indices = model.weights[node.input[remap.place]]
         indices = np.where(indices < 0, indices + keep.size, indices)
         places = np.cumsum(keep) - 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 
-from prunecvt_passes.graph import Graph, Node, index, taken_names, unused
+from prunecvt_passes.graph import Graph, Node, every_node, index, taken_names, unused
 from prunecvt_passes.model import Array, Model
 
 _CLIP_BY_INPUTS = 11  # opset since which Clip takes its bounds as inputs
@@ -26,6 +26,7 @@ def unrounded(model: Model) -> Model:
     if graph.opset < _CLIP_BY_INPUTS:
         return model
     copy, added = model.copy(), dict[str, Array]()
+    protos = every_node(copy.proto.graph)
     taken = taken_names(model.proto.graph)
     for node in graph.nodes:
         bounds = _bounds(graph, node) if node.op == "QuantizeLinear" else None
@@ -33,11 +34,11 @@ def unrounded(model: Model) -> Model:
             continue
         names = [unused(f"{node.outputs[0]}__{side}", taken) for side in ("low", "high")]
         added.update(zip(names, bounds, strict=True))
-        clip = copy.proto.graph.node[node.index]
+        clip = protos[node.index]
         clip.op_type, clip.domain, clip.input[1:] = "Clip", "", names
         del clip.attribute[:]
         for reader, _ in graph.readers[node.outputs[0]]:
-            same = copy.proto.graph.node[reader.index]
+            same = protos[reader.index]
             same.op_type, same.domain, same.input[1:] = "Identity", "", []
             del same.attribute[:]
     copy.set_weights(added)
@@ -51,7 +52,7 @@ def _bounds(graph: Graph, node: Node) -> tuple[Array, Array] | None:
     readers = graph.readers.get(name, [])
     if scale is None or zero is None or scale.size != 1 or zero.size != 1 or not readers:
         return None
-    if name in graph.outputs or name in graph.captured:
+    if name in graph.ends or name in graph.sealed:
         return None
     for reader, place in readers:
         undone = reader.op == "DequantizeLinear" and place == 0

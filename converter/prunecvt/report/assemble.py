@@ -103,11 +103,11 @@ def skipped_rows(groups: Groups) -> list[SkippedRow]:
         )
         for fixed in groups.fixed
     ]
+    followed = {producer.tensor for producer in groups.channels.producers}
     for node in groups.channels.graph.nodes:
-        for body in node.subgraphs:
-            rows += _body_rows(
-                groups, body, f"it lies in a body of {node.title}, which is left alone"
-            )
+        for body in node.subgraphs if node.scope == 0 else ():
+            reason = f"it lies in a body of {node.title}, where its channels cannot be followed"
+            rows += [row for row in _body_rows(groups, body, reason) if row.tensor not in followed]
     return rows
 
 
