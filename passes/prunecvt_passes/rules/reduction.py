@@ -120,6 +120,10 @@ def along_axis(flow: Flow, node: Node) -> list[Axes]:
 def _mixed_axes(flow: Flow, node: Node, rank: int) -> set[int]:
     flattens = node.op == "Hardmax" and flow.graph.opset < 13
     if node.op == "CumSum":
+    flattens = node.op in ("Softmax", "LogSoftmax", "Hardmax") and flow.graph.opset < 13
+    if node.op == "MeanVarianceNormalization":
+        return {axis % rank for axis in node.attributes.get("axes", (0, 2, 3))}
+    if node.op in ("CumProd", "CumSum"):
         stated = integers(flow.graph, node.inputs[1])
         return set(range(rank)) if stated is None else {stated[0] % rank}
     default = {"ArgMax": 0, "ArgMin": 0}.get(node.op, 1 if flattens else -1)
