@@ -229,7 +229,8 @@ def data_dependent(model: Model, inferred: set[str]) -> set[str]:
         by_shape = any(name in found for name in node.input)
         if by_shape:
             steering.update(node.output)
-        steered = node.input if node.op_type in _FROM_VALUES else node.input[1:]
+        first = 0 if node.op_type in _FROM_VALUES else 2 if node.op_type == "MaxUnpool" else 1
+        steered = node.input[first:]
         origin = picked or (node.op_type in _BY_SIZES and any(n in steering for n in steered))
         if bodies or origin or by_shape:
             found.update(name for name in node.output if name not in inferred)

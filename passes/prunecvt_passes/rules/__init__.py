@@ -57,6 +57,8 @@ from prunecvt_passes.rules.recurrent import recurrent
 from prunecvt_passes.rules.reduction import along_axis, pool, reduce
 from prunecvt_passes.rules.resizing import constant_of_shape, expand, resize, tile, upsample
 from prunecvt_passes.rules.rotary import rotary_embedding
+from prunecvt_passes.rules.reduction import along_axis, max_unpool, pool, reduce
+from prunecvt_passes.rules.resizing import expand, resize, tile, upsample
 
 _ELEMENTWISE = (
     "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr "
@@ -128,6 +130,7 @@ RULES: dict[str, Rule] = {
     "LpNormalization": lp_normalization,
     "GridSample": grid_sample,
     "MatMul": matmul,
+    "MaxUnpool": max_unpool,
     "OneHot": one_hot,
     "Pad": pad,
     "QuantizeLinear": quantize,
