@@ -171,24 +171,6 @@ def test_sizes_behind_data_dependent_ones_are_not_frozen() -> None:
         assert oracle.difference(expected, got).absolute == 0
 
 
-@pytest.mark.parametrize("op", ["HannWindow", "AffineGrid"])
-def test_sizes_that_are_made_of_data_are_not_frozen(op: str) -> None:
-    net = Net(opset=20)
-    largest = net.add("ReduceMax", net.input(4), np.array([0]), keepdims=int(op == "AffineGrid"))
-    size = net.add("Add", net.add("Cast", net.add("Relu", largest), to=INT64), np.array(4))
-    if op == "HannWindow":
-        made = net.add(op, size)
-    else:
-        sizes = net.add("Concat", np.array([2, 1]), size, np.array([5]), axis=0)
-        made = net.add(op, net.random(2, 2, 3), sizes)
-    net.output(net.add("Mul", net.add("Shape", made), np.array(1)), INT64)
-    model, dense = Model.from_proto(net.proto()), normal(net)
-    for fill in (-1.0, 3.0):
-        inputs = {"x": np.full(4, fill, np.float32)}
-        expected, got = runtime.run(model, inputs), runtime.run(dense.graph.model, inputs)
-        assert oracle.difference(expected, got).absolute == 0
-
-
 def test_rows_are_told_from_columns() -> None:
     net = Net()
     x = net.conv(net.input(1, 3, "H", "W"), 3, 4, 3)
