@@ -15,11 +15,10 @@ from prunecvt_passes.rules.attention import (
     packed_attention,
 )
 from prunecvt_passes.rules.contraction import conv, conv_transpose, gemm, matmul
+from prunecvt_passes.rules.deformable import deform_conv
 from prunecvt_passes.rules.einsum import einsum, fused_matmul
 from prunecvt_passes.rules.elementwise import batch_normalization, elementwise, quantize
 from prunecvt_passes.rules.fused import embed_normalization, fused_conv, skip_normalization
-from prunecvt_passes.rules.deformable import deform_conv
-from prunecvt_passes.rules.elementwise import batch_normalization, elementwise, quantize
 from prunecvt_passes.rules.indexing import (
     center_crop_pad,
     col2im,
@@ -54,11 +53,9 @@ from prunecvt_passes.rules.normalisation import (
 )
 from prunecvt_passes.rules.quantized import QUANTIZED
 from prunecvt_passes.rules.recurrent import recurrent
-from prunecvt_passes.rules.reduction import along_axis, pool, reduce
+from prunecvt_passes.rules.reduction import along_axis, max_unpool, pool, reduce
 from prunecvt_passes.rules.resizing import constant_of_shape, expand, resize, tile, upsample
 from prunecvt_passes.rules.rotary import rotary_embedding
-from prunecvt_passes.rules.reduction import along_axis, max_unpool, pool, reduce
-from prunecvt_passes.rules.resizing import expand, resize, tile, upsample
 
 _ELEMENTWISE = (
     "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr "
@@ -76,7 +73,7 @@ _REDUCTIONS = (
     "ReduceSum ReduceSumSquare"
 )
 _RECURRENT = "GRU LSTM RNN"
-_ALONG_AXIS = "ArgMax ArgMin CumSum Hardmax TopK"
+_ALONG_AXIS = "ArgMax ArgMin CumProd CumSum Hardmax TopK"
 _FUSED_ELEMENTWISE = "BiasGelu FastGelu GatedAdd Gelu QuickGelu ScaledSiLU"
 _MICROSOFT: dict[str, Rule] = {
     **dict.fromkeys(_FUSED_ELEMENTWISE.split(), elementwise),
@@ -91,10 +88,6 @@ _MICROSOFT: dict[str, Rule] = {
     "SkipLayerNormalization": skip_normalization,
     "SkipSimplifiedLayerNormalization": skip_normalization,
 }
-_ALONG_AXIS = (
-    "ArgMax ArgMin CumProd CumSum Hardmax LayerNormalization LogSoftmax LpNormalization "
-    "MeanVarianceNormalization RMSNormalization Softmax TopK"
-)
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_ELEMENTWISE.split(), elementwise),

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from prunecvt_passes.flow import Axes, Flow
-from prunecvt_passes.graph import Node, integers
-from prunecvt_passes.rules.resizing import count_entries
 
 from prunecvt_passes.flow import Axes, Flow
 from prunecvt_passes.graph import Graph, Node, integers
 from prunecvt_passes.rules.normalisation import across
+from prunecvt_passes.rules.resizing import count_entries
 
 _STATED = "is scaled by the number of channels, given as a constant, so all of them stay"
 _PASSING = ("Cast", "Identity", "Reshape", "Sqrt", "Squeeze", "Unsqueeze")
@@ -153,10 +151,6 @@ def along_axis(flow: Flow, node: Node) -> list[Axes]:
 
 def _mixed_axes(flow: Flow, node: Node, rank: int) -> set[int]:
     flattens = node.op == "Hardmax" and flow.graph.opset < 13
-    if node.op == "CumSum":
-    flattens = node.op in ("Softmax", "LogSoftmax", "Hardmax") and flow.graph.opset < 13
-    if node.op == "MeanVarianceNormalization":
-        return {axis % rank for axis in node.attributes.get("axes", (0, 2, 3))}
     if node.op in ("CumProd", "CumSum"):
         stated = integers(flow.graph, node.inputs[1])
         return set(range(rank)) if stated is None else {stated[0] % rank}
