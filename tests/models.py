@@ -213,7 +213,7 @@ def noise(session: Any, inputs: dict[str, Array]) -> float:
     moved = []
     for share in (1e-6, 1e-6, 1e-6, 1e-5, 1e-5, 1e-5):
         nudged = {
-            name: (v * (1 + share * rng.standard_normal(v.shape))).astype(v.dtype)
+            name: np.asarray(v * (1 + share * rng.standard_normal(v.shape))).astype(v.dtype)
             if v.dtype.kind == "f"
             else v
             for name, v in inputs.items()

@@ -273,6 +273,17 @@ def clip_in_all_forms(net: Net) -> None:
         net.last(net.add("Clip", x, None, np.float32(6)))
 
 
+@row(pinned={"first": "mixed-axis"})
+def training_batch_normalization_over_a_batch_of_channels(net: Net) -> None:
+    x = net.add("Transpose", net.first(batch=2), perm=[1, 0, 2, 3])
+    x = net.many(
+        *("BatchNormalization", x, net.positive(2), net.random(2), net.random(2), net.positive(2)),
+        outputs=3,
+        training_mode=1,
+    )[0]
+    net.last(net.add("Transpose", x, perm=[1, 0, 2, 3]))
+
+
 @pytest.mark.parametrize("case", row.cases)
 def test_oracle(case: Any) -> None:
     check_row(case)

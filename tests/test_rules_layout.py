@@ -290,6 +290,23 @@ def upsample(net: Net) -> None:
         net.last(net.add("Upsample", net.first(), SCALES))
 
 
+@row(pinned={"first": "interpolated"}, opsets=(18,))
+def resize_that_keeps_the_aspect_ratio(net: Net) -> None:
+    x = net.conv(net.input(2, 3, 9, 20), 3, 8, name="first")
+    x = net.add("Transpose", x, perm=[0, 2, 3, 1])
+    policy = {"keep_aspect_ratio_policy": "not_smaller", "axes": [2, 3]}
+    x = net.add("Resize", x, None, None, np.array([19, 6]), **policy)  # 0.95 times 8 rounds to 8
+    net.output(net.add("ReduceSum", x, np.array([3])), shape=[None] * 4)
+
+
+@row(lost={"first": 4})
+def reshape_of_a_constant_to_a_computed_shape(net: Net) -> None:
+    x = net.first()
+    batch = net.add("Slice", net.add("Shape", x), np.array([0]), np.array([1]))
+    shape = net.add("Concat", net.add("Div", batch, batch), np.array([8, 1, 1]), axis=0)
+    net.last(net.add("Add", x, net.add("Reshape", net.random(8), shape)))
+
+
 @pytest.mark.parametrize("case", row.cases)
 def test_oracle(case: Any) -> None:
     check_row(case)

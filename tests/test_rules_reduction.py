@@ -104,10 +104,48 @@ def max_pool_with_indices(net: Net) -> None:
     net.output(places, INT64)
 
 
-@row(pinned={"first": "flat-indices"})
+POOL = {"kernel_shape": [2, 2], "strides": [2, 2]}
+
+
+def unpooled(net: Net, x: str, *shape: Any, between: bool = True) -> str:
+    """Down and up again, with a convolution at the bottom."""
+    x, places = net.many("MaxPool", x, outputs=2, **POOL)
+    x = net.conv(x, 8, 8, name="bottom") if between else x
+    return net.add("MaxUnpool", x, places, *shape, **POOL)
+
+
+@row(lost={"first": 4})
 def max_pool_and_unpool(net: Net) -> None:
-    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
-    net.last(net.add("MaxUnpool", *net.many("MaxPool", net.first(), outputs=2, **pool), **pool))
+    net.last(unpooled(net, net.first(), between=False))
+
+
+@row(lost={"first": 4, "bottom": 4})
+def max_unpool_of_other_channels(net: Net) -> None:
+    net.last(unpooled(net, net.first()))
+
+
+@row(lost={"first": 4, "bottom": 4})
+def max_unpool_to_a_stated_shape(net: Net) -> None:
+    net.last(unpooled(net, net.first(batch=2), np.array([2, 8, 6, 6])))
+
+
+@row(pinned={"first": "flat-indices", "bottom": "flat-indices"})
+def max_unpool_to_another_size(net: Net) -> None:
+    net.last(unpooled(net, net.first(batch=2), np.array([2, 8, 7, 7])))
+
+
+@row(pinned={"first": "flat-indices"})
+def max_unpool_of_open_rows(net: Net) -> None:
+    x = net.conv(net.input(2, 3, "H", "W"), 3, 8, name="first")
+    net.last(unpooled(net, x))
+
+
+@row(pinned={"first": "flat-indices"})
+def max_pool_whose_indices_count_a_batch_of_channels(net: Net) -> None:
+    x = net.add("Transpose", net.first(batch=2), perm=[1, 0, 2, 3])
+    x, places = net.many("MaxPool", x, outputs=2, **POOL)
+    x = net.add("Add", x, net.add("Cast", places, to=TensorProto.FLOAT))
+    net.last(net.add("Transpose", x, perm=[1, 0, 2, 3]))
 
 
 @row(pinned={"first": "pooled"})

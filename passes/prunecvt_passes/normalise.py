@@ -343,7 +343,7 @@ def _target(graph: Graph, node: Node, known: Known | None) -> Array | None:
     if node.attributes.get("allowzero") or 0 in after:
         return None
     others = graph.shapes.others
-    probed = ((before, after), (others[node.inputs[0]], others[node.outputs[0]]))
+    probed = ((before, after), (others.get(node.inputs[0], before), others[node.outputs[0]]))
     copied = [
         c and k < len(before) and moving[k] and all(_copied(*pair, k) for pair in probed)
         for k, c in enumerate(changing)

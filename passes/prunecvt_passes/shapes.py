@@ -227,25 +227,29 @@ def data_dependent(model: Model, inferred: set[str]) -> set[str]:
     found: set[str] = set()
     for node in model.proto.graph.node:
         by_data = any(name in steering for name in node.input)
+        chosen = node.input[1:] if node.op_type == "Compress" else node.input
+        picked = node.op_type in _BY_DATA and any(name in steering for name in chosen)
         bodies = any(a.HasField("g") or a.graphs for a in node.attribute)
         if node.op_type not in ("Shape", "Size") and (by_data or bodies):
             steering.update(node.output)
         by_shape = any(name in found for name in node.input)
         if by_shape:
             steering.update(node.output)
-        steered = node.input if node.op_type in _FROM_VALUES else node.input[1:]
-        origin = node.op_type in _BY_DATA and by_data
-        origin = origin or (node.op_type in _BY_SIZES and any(n in steering for n in steered))
+        first = 0 if node.op_type in _FROM_VALUES else 2 if node.op_type == "MaxUnpool" else 1
+        steered = node.input[first:]
+        origin = picked or (node.op_type in _BY_SIZES and any(n in steering for n in steered))
         if bodies or origin or by_shape:
             found.update(name for name in node.output if name not in inferred)
     return found
 
 
 _BY_DATA = ("NonZero", "Unique", "Compress", "NonMaxSuppression", "StringSplit")
-_FROM_VALUES = ("Range", "ConstantOfShape", "RandomNormal", "RandomUniform")
+_WINDOWS = ("BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix")
+_FROM_VALUES = ("Range", "ConstantOfShape", "RandomNormal", "RandomUniform", *_WINDOWS)
 _BY_SIZES = (
     *("Reshape", "Expand", "Tile", "Resize", "Upsample", "Slice", "Pad", "TopK", "OneHot", "Split"),
     *("Squeeze", "Unsqueeze", "CenterCropPad", "SequenceAt", "Range", "ConstantOfShape"),
+    *("AffineGrid", "Col2Im", "DFT", "MaxUnpool", "STFT", *_WINDOWS),
 )
 
 

@@ -15,9 +15,23 @@ from prunecvt_passes.rules.attention import (
     packed_attention,
 )
 from prunecvt_passes.rules.contraction import conv, conv_transpose, gemm, matmul
+from prunecvt_passes.rules.deformable import deform_conv
 from prunecvt_passes.rules.einsum import einsum, fused_matmul
 from prunecvt_passes.rules.elementwise import batch_normalization, elementwise, quantize
 from prunecvt_passes.rules.fused import embed_normalization, fused_conv, skip_normalization
+from prunecvt_passes.rules.indexing import (
+    center_crop_pad,
+    col2im,
+    compress,
+    gather_elements,
+    grid_sample,
+    matrices,
+    one_hot,
+    reverse_sequence,
+    scatter_elements,
+    scatter_nd,
+    tensor_scatter,
+)
 from prunecvt_passes.rules.layout import flatten, reshape, squeeze
 from prunecvt_passes.rules.movement import (
     concat,
@@ -39,16 +53,16 @@ from prunecvt_passes.rules.normalisation import (
 )
 from prunecvt_passes.rules.quantized import QUANTIZED
 from prunecvt_passes.rules.recurrent import recurrent
-from prunecvt_passes.rules.reduction import along_axis, pool, reduce
+from prunecvt_passes.rules.reduction import along_axis, max_unpool, pool, reduce
 from prunecvt_passes.rules.resizing import constant_of_shape, expand, resize, tile, upsample
 from prunecvt_passes.rules.rotary import rotary_embedding
 
 _ELEMENTWISE = (
-    "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr "
+    "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr "
     "BitwiseXor Cast CastLike Ceil Celu Clip Cos Cosh Div Dropout Elu Equal Erf Exp Floor Gelu "
     "Greater GreaterOrEqual HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Less LessOrEqual "
     "Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid "
-    "Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor"
+    "Sign Sin Sinh Softplus Softsign Sqrt Sub Sum SwiGLU Swish Tan Tanh ThresholdedRelu Where Xor"
 )
 _ACROSS = "LayerNormalization LogSoftmax MeanVarianceNormalization RMSNormalization Softmax"
 _POOLS = (
@@ -59,7 +73,7 @@ _REDUCTIONS = (
     "ReduceSum ReduceSumSquare"
 )
 _RECURRENT = "GRU LSTM RNN"
-_ALONG_AXIS = "ArgMax ArgMin CumSum Hardmax TopK"
+_ALONG_AXIS = "ArgMax ArgMin CumProd CumSum Hardmax TopK"
 _FUSED_ELEMENTWISE = "BiasGelu FastGelu GatedAdd Gelu QuickGelu ScaledSiLU"
 _MICROSOFT: dict[str, Rule] = {
     **dict.fromkeys(_FUSED_ELEMENTWISE.split(), elementwise),
@@ -85,35 +99,50 @@ RULES: dict[str, Rule] = {
     **QUANTIZED,
     "Attention": attention,
     "BatchNormalization": batch_normalization,
+    "CenterCropPad": center_crop_pad,
+    "Col2Im": col2im,
+    "Compress": compress,
     "Concat": concat,
     "ConstantOfShape": constant_of_shape,
     "Conv": conv,
     "ConvTranspose": conv_transpose,
+    "DeformConv": deform_conv,
     "DepthToSpace": depth_to_space,
     "DequantizeLinear": quantize,
     "Einsum": einsum,
+    "Det": matrices,
     "Expand": expand,
     "Flatten": flatten,
     "Gather": gather,
+    "GatherElements": gather_elements,
     "GatherND": gather_nd,
     "Gemm": gemm,
     "GroupNormalization": group_normalization,
     "InstanceNormalization": instance_normalization,
     "LRN": local_response,
     "LpNormalization": lp_normalization,
+    "GridSample": grid_sample,
     "MatMul": matmul,
+    "MaxUnpool": max_unpool,
+    "OneHot": one_hot,
     "Pad": pad,
     "QuantizeLinear": quantize,
     "Reshape": reshape,
     "Resize": resize,
     "RotaryEmbedding": rotary_embedding,
     "SimplifiedLayerNormalization": skip_normalization,
+    "ReverseSequence": reverse_sequence,
+    "Scatter": scatter_elements,
+    "ScatterElements": scatter_elements,
+    "ScatterND": scatter_nd,
     "Slice": slice_,
     "SpaceToDepth": space_to_depth,
     "Split": split,
     "Squeeze": squeeze,
+    "TensorScatter": tensor_scatter,
     "Tile": tile,
     "Transpose": transpose,
+    "Trilu": matrices,
     "Unsqueeze": squeeze,
     "Upsample": upsample,
     **{f"com.microsoft:{name}": rule for name, rule in _MICROSOFT.items()},

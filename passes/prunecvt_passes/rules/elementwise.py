@@ -47,7 +47,7 @@ def batch_normalization(flow: Flow, node: Node) -> list[Axes]:
             flow.pin_tensor(name, node, "per-position", "normalises each position by itself")
         return [flow.plain(name) for name in node.outputs]
     if node.attributes.get("training_mode"):
-        for axis in range(2, len(axes)):
+        for axis in (0, *range(2, len(axes))):
             flow.pin(axes[axis], node, "mixed-axis", "works across this axis, so all of it stays")
             axes[axis] = None
     for place, name in enumerate(node.inputs[1:]):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from prunecvt_passes.flow import Axes, Flow
 from prunecvt_passes.graph import Graph, Node, integers
 from prunecvt_passes.rules.normalisation import across
+from prunecvt_passes.rules.resizing import count_entries
 
 _STATED = "is scaled by the number of channels, given as a constant, so all of them stay"
 _PASSING = ("Cast", "Identity", "Reshape", "Sqrt", "Squeeze", "Unsqueeze")
@@ -23,14 +24,45 @@ def pool(flow: Flow, node: Node) -> list[Axes]:
     for name in filter(None, node.inputs[1:]):
         flow.pin_tensor(name, node, "pooled", "takes its regions from it")
     if node.output(1):  # positions in the whole tensor: their meaning depends on every channel
-        flow.pin(axes[1], node, "flat-indices", "gives out positions that count all channels")
-        axes[1] = None
+        counting = axes[:1] if _only_unpooled(flow, node.outputs[1]) else axes[:2]
+        for axis, labels in enumerate(counting):
+            flow.pin(labels, node, "flat-indices", "gives out positions that count all channels")
+            axes[axis] = None
     rank = len(flow.shape(node.outputs[0]))
     made: Axes = [None, axes[1], *[None] * (rank - 2)]
     if node.op in ("MaxRoiPool", "RoiAlign"):
         return [made]
     made[0] = axes[0]
-    return [made, [None] * rank]
+    return [made, list(made)]
+
+
+def _only_unpooled(flow: Flow, name: str) -> bool:
+    """Whether positions go nowhere but to MaxUnpool, which counts the same channels as they do."""
+    graph = flow.graph
+    uses = graph.readers.get(name, [])
+    public = name in graph.outputs or name in graph.captured
+    return not public and all(node.op == "MaxUnpool" and place == 1 for node, place in uses)
+
+
+def max_unpool(flow: Flow, node: Node) -> list[Axes]:
+    """Labels of MaxUnpool: tied to those of the MaxPool of equal size that gave the positions."""
+    graph, name = flow.graph, node.outputs[0]
+    axes, places = flow.axes_of(node.inputs[0]), flow.axes_of(node.inputs[1])
+    for labels in (axes[0], *axes[2:], places[0], *places[2:]):
+        flow.pin(labels, node, "pooled", "pools over this axis")
+    maker, made = graph.producer.get(node.inputs[1]), flow.plain(name)
+    large = None if maker is None or maker.op != "MaxPool" else maker.inputs[0]
+    if large and graph.shape(name) == graph.shape(large) and not any(graph.dynamic(name)[2:]):
+        if axes[1] is not None or places[1] is not None:
+            made[1] = flow.tie(axes[1], places[1], node)
+    else:
+        for labels in (axes[1], places[1]):
+            flow.pin(labels, node, "flat-indices", "takes positions that count all channels")
+    if node.input(2):
+        count_entries(flow, node, 2, made)
+        if not graph.is_initializer(node.inputs[2]):
+            made = flow.plain(name)
+    return [made]
 
 
 def reduce(flow: Flow, node: Node) -> list[Axes]:
@@ -119,7 +151,7 @@ def along_axis(flow: Flow, node: Node) -> list[Axes]:
 
 def _mixed_axes(flow: Flow, node: Node, rank: int) -> set[int]:
     flattens = node.op == "Hardmax" and flow.graph.opset < 13
-    if node.op == "CumSum":
+    if node.op in ("CumProd", "CumSum"):
         stated = integers(flow.graph, node.inputs[1])
         return set(range(rank)) if stated is None else {stated[0] % rank}
     default = {"ArgMax": 0, "ArgMin": 0}.get(node.op, 1 if flattens else -1)

@@ -128,6 +128,9 @@ def tile(flow: Flow, node: Node) -> list[Axes]:
 
 def resize(flow: Flow, node: Node) -> list[Axes]:
     """Labels of Resize: an axis that keeps its size carries on, one that changes is pinned."""
+    if node.attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        flow.pin_tensor(node.inputs[0], node, "interpolated", "scales it as its other axes")
+        return [flow.plain(node.outputs[0])]
     axes = _unscaled(flow, node, 2 if flow.graph.opset >= 11 else 1)
     if flow.graph.opset >= 11 and node.input(3):
         named = node.attributes.get("axes", range(len(axes)))
