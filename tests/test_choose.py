@@ -88,12 +88,21 @@ def test_widths_round_up_to_eight(width: int, ratio: float, expected: int) -> No
 
 
 @pytest.mark.parametrize(
-    ("heads", "each", "expected"), [(3, 8, 2), (4, 16, 3), (4, 2, 4), (8, 2, 8)]
+    ("heads", "each", "expected"), [(3, 8, 2), (4, 16, 2), (4, 2, 4), (8, 2, 8)]
 )
 def test_the_floor_counts_the_channels_of_heads(heads: int, each: int, expected: int) -> None:
     groups = attention(heads, each)
     assert groups.groups[0].size == heads
     assert len(kept(groups, cut(groups, round_to="auto"))) == expected
+
+
+@pytest.mark.parametrize(
+    ("heads", "ratio", "expected"),
+    [(4, 0.4, 2), (3, 0.4, 2), (12, 0.4, 7), (5, 0.5, 3), (2, 0.25, 2), (4, 0.1, 4), (2, 0.9, 1)],
+)
+def test_a_ratio_takes_the_nearest_number_of_heads(heads: int, ratio: float, expected: int) -> None:
+    groups = attention(heads, 8)
+    assert len(kept(groups, cut(groups, ratio=ratio, round_to=1))) == expected
 
 
 def test_a_width_that_rounds_up_to_itself_is_whole_and_says_why() -> None:

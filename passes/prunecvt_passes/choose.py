@@ -27,7 +27,8 @@ class Budget:
     """How much to cut and where.
 
     Attributes:
-        ratio: share of the channels that can be cut, 0 to below 1.
+        ratio: share of the channels that can be cut, 0 to below 1; rounded down to whole channels,
+            to the nearest number of whole heads or other units of ``STEP`` channels and more.
         scope: ``layer`` takes that share of every group, ``global`` one threshold over all of them
             (Network Slimming; Liu et al., 2017).
         round_to: ``auto``, or the multiple that widths are rounded up to.
@@ -143,12 +144,17 @@ def _wanted(
 ) -> dict[int, int]:
     """Group id -> channels to keep before rounding."""
     if budget.scope == "layer":
-        return {
-            g.id: max(g.size - math.floor(budget.ratio * g.size + 1e-9), _floor(g, budget))
-            for g in open_groups
-        }
+        return {g.id: max(g.size - _share(g, budget.ratio), _floor(g, budget)) for g in open_groups}
     taken = _lowest(groups, open_groups, scores, budget)
     return {g.id: g.size - int(taken[g.classes].sum()) for g in open_groups}
+
+
+def _share(group: Group, ratio: float) -> int:
+    """Classes that the ratio takes: the nearest count where a class is a head or a group."""
+    exact = ratio * group.size
+    if group.channels < STEP:
+        return math.floor(exact + 1e-9)
+    return max(math.floor(exact + 1e-9), math.ceil(exact - 0.5 - 1e-9))
 
 
 def _lowest(groups: Groups, open_groups: list[Group], scores: Scores, budget: Budget) -> Bools:
