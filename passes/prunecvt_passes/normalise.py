@@ -2,8 +2,8 @@
 
 Local functions are inlined, constants are dense initializers, what follows from constants or fixed
 shapes is computed, no initializer is a graph input, no vector is shared between two readers, and
-every tensor's shape is known. Opsets, IR version, metadata, names, dtypes and dynamic dimensions
-stay.
+every tensor's shape is known. Opsets, metadata, names, dtypes, dynamic dimensions and the IR version
+stay, but for IR version 3, which demands that initializers are graph inputs.
 """
 
 from __future__ import annotations
@@ -168,7 +168,8 @@ def _initializers_are_no_inputs(model: Model) -> None:
         log.info(
             "%d initializers were listed as graph inputs too; they are constants now", len(listed)
         )
-        model.proto.ir_version = max(model.proto.ir_version, 4)
+    # also where none was listed: constants that are folded become such initializers
+    model.proto.ir_version = max(model.proto.ir_version, 4)
 
 
 def _skip_identities(model: Model) -> None:
