@@ -14,8 +14,9 @@ import onnx
 import pytest
 from onnx import helper
 
-from generator import generate
 from models import Net, check_oracle, grouped, random_removal
+from networks import generate, grow
+from networks.choices import random_genome
 from prunecvt_passes.choose import Budget, Removal, choose
 from prunecvt_passes.cost import parameters
 from prunecvt_passes.groups import Groups
@@ -23,7 +24,8 @@ from prunecvt_passes.model import Model
 from prunecvt_passes.score import Criterion, score
 from prunecvt_passes.slice import remove
 
-SEEDS = range(200, 215)
+# of fixed space: what is computed from two open sizes is cut where one of them is stated
+SEEDS = [seed for seed in range(200, 240) if not grow(random_genome(seed)).stated][:15]
 
 
 def decided(proto: onnx.ModelProto, ratio: float = 0.5) -> tuple[Groups, Removal]:
