@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from networks import convolutions, mixing, movements, tokens
+from networks import convolutions, mixing, movements, rarities, tokens
 from networks.choices import FIXED, Choices, Genome, random_genome
 from networks.forms import Forms, rewritten
 from networks.growing import LARGEST, MOST, Network, Tensor
@@ -19,6 +19,7 @@ FAMILIES: tuple[tuple[Step, ...], ...] = (
     movements.STEPS,
     mixing.STEPS,
     tokens.STEPS,
+    rarities.STEPS,
 )
 
 
@@ -97,7 +98,7 @@ def _finish(g: Network, c: Choices) -> None:
     if c.chance(30):
         heads.append(g.choose(c))
     for x in heads:
-        kind = c.pick("layer", "flat", "pooled", "bare")
+        kind = c.pick("layer", "flat", "pooled", "layer", "flat", "pooled", "bare")
         if kind == "flat" and (not x.fixed or x.channels * x.positions > 600):
             kind = "pooled"
         if kind == "flat":

@@ -11,7 +11,7 @@ from networks.convolutions import dense
 from networks.growing import Network, Tensor
 
 
-def _tokens(g: Network, c: Choices, x: Tensor) -> Tensor:
+def as_tokens(g: Network, c: Choices, x: Tensor) -> Tensor:
     """The tensor as [batch, tokens, features]."""
     x = g.last(x)
     if not x.space:
@@ -46,7 +46,7 @@ def _mixed(g: Network, c: Choices, query: str, key: str, value: str) -> str:
 
 def attention(g: Network, c: Choices, x: Tensor) -> Tensor:
     """Self-attention by three layers; keys may be fewer than queries, values of another width."""
-    t = _tokens(g, c, x)
+    t = as_tokens(g, c, x)
     heads = c.pick(2, 1, 3)
     width, inner = heads * c.pick(2, 4), heads * c.pick(2, 3)
     query, key = (dense(g, Choices(), t, width) for _ in range(2))
@@ -73,7 +73,7 @@ def _turned_halves(g: Network, x: Tensor, heads: int) -> Tensor:
 
 def fused_attention(g: Network, c: Choices, x: Tensor) -> Tensor:
     """One layer makes queries, keys and values, told apart by an axis of three or by a Split."""
-    t = _tokens(g, c, x)
+    t = as_tokens(g, c, x)
     heads, each = c.pick(2, 1, 3), c.pick(2, 4)
     inner = heads * each
     made = dense(g, c, t, 3 * inner)
@@ -95,7 +95,7 @@ def fused_attention(g: Network, c: Choices, x: Tensor) -> Tensor:
 
 def batched_attention(g: Network, c: Choices, x: Tensor) -> Tensor:
     """Heads merged into the batch, as early exporters wrote it."""
-    t = _tokens(g, c, x)
+    t = as_tokens(g, c, x)
     if not t.fixed:
         return attention(g, c, x)
     heads, each, count = c.pick(2, 3), c.pick(2, 4), t.space[0][0]
@@ -112,7 +112,7 @@ def batched_attention(g: Network, c: Choices, x: Tensor) -> Tensor:
 
 def channel_attention(g: Network, c: Choices, x: Tensor) -> Tensor:
     """Channels attend to channels (Fu et al., 2019; Zamir et al., 2022)."""
-    t = _tokens(g, c, x)
+    t = as_tokens(g, c, x)
     query, key = dense(g, c, t), dense(g, Choices(), t)
     scores = g.op("MatMul", g.transpose(query.name, 0, 2, 1), key.name)
     scores = g.op("Softmax", scores, axis=2) if c.chance(50) else g.op("Tanh", scores)
@@ -136,7 +136,7 @@ def glu(g: Network, c: Choices, x: Tensor) -> Tensor:
 
 def positions(g: Network, c: Choices, x: Tensor) -> Tensor:
     """A learned vector per position, or a token put in front."""
-    t = _tokens(g, c, x)
+    t = as_tokens(g, c, x)
     if t.fixed and c.chance(50):
         values = g.weight(1, t.space[0][0], t.channels)
         return replace(t, name=g.op("Add", t.name, values))
@@ -149,7 +149,7 @@ def positions(g: Network, c: Choices, x: Tensor) -> Tensor:
 
 def mixed_tokens(g: Network, c: Choices, x: Tensor) -> Tensor:
     """Layers along the tokens, their weights on the left (Tolstikhin et al., 2021)."""
-    t = _tokens(g, c, x)
+    t = as_tokens(g, c, x)
     if not t.fixed:
         return glu(g, c, x)
     count, middle = t.space[0][0], c.pick(7, 3)
@@ -162,7 +162,7 @@ def mixed_tokens(g: Network, c: Choices, x: Tensor) -> Tensor:
 def einsum(g: Network, c: Choices, x: Tensor) -> Tensor:
     if g.opset < 12:
         return dense(g, c, x)
-    t, width = _tokens(g, c, x), c.pick(4, 6)
+    t, width = as_tokens(g, c, x), c.pick(4, 6)
     kind = c.pick("btc,cd->btd", "btc,dc->btd", "btc,chd->bthd")
     if kind == "btc,chd->bthd":
         y = g.op("Einsum", t.name, g.weight(t.channels, 2, width, fan=t.channels), equation=kind)
@@ -174,7 +174,7 @@ def einsum(g: Network, c: Choices, x: Tensor) -> Tensor:
 
 def block(g: Network, c: Choices, x: Tensor) -> Tensor:
     """An encoder block: attention and two layers, each beside a shortcut."""
-    t = _tokens(g, c, x)
+    t = as_tokens(g, c, x)
     y = attention(g, c, t)
     y = dense(g, Choices(), y, t.channels)
     t = replace(t, name=g.op("Add", t.name, y.name))
