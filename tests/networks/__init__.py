@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from networks import convolutions, mixing, movements, rarities, tokens
+from networks import convolutions, mixing, movements, operators, rarities, tokens
 from networks.choices import FIXED, Choices, Genome, random_genome
 from networks.forms import Forms, rewritten
 from networks.growing import LARGEST, MOST, Network, Tensor
@@ -15,11 +15,13 @@ from networks.growing import LARGEST, MOST, Network, Tensor
 Step = Callable[[Network, Choices, Tensor], Tensor]
 FAMILIES: tuple[tuple[Step, ...], ...] = (
     convolutions.STEPS,
+    convolutions.STEPS,
     movements.STEPS,
     movements.STEPS,
     mixing.STEPS,
     tokens.STEPS,
     rarities.STEPS,
+    operators.STEPS,
 )
 
 

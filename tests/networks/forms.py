@@ -51,7 +51,9 @@ def rewritten(proto: onnx.ModelProto, forms: Forms) -> tuple[onnx.ModelProto, di
 
 
 def _named(graph: onnx.GraphProto) -> list[str]:
+    bodies = [a.g for node in graph.node for a in node.attribute if a.HasField("g")]
     made = [name for node in graph.node for name in node.output if name]
+    made += [name for body in bodies for name in _named(body)]
     return [t.name for t in graph.initializer] + made
 
 
@@ -59,7 +61,12 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
     for number, node in enumerate(graph.node):
         node.input[:] = [names.get(n, n) for n in node.input]
         node.output[:] = [names.get(n, n) for n in node.output]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename(attribute.g, names)
         node.name = "" if number % 3 == 0 else f"{node.op_type}/{number}"
+    for value in graph.output:
+        value.name = names.get(value.name, value.name)
     for tensor in graph.initializer:
         tensor.name = names.get(tensor.name, tensor.name)
 

@@ -159,19 +159,6 @@ def mixed_tokens(g: Network, c: Choices, x: Tensor) -> Tensor:
     return Tensor(y, t.channels, ((out, out),), last=True)
 
 
-def einsum(g: Network, c: Choices, x: Tensor) -> Tensor:
-    if g.opset < 12:
-        return dense(g, c, x)
-    t, width = as_tokens(g, c, x), c.pick(4, 6)
-    kind = c.pick("btc,cd->btd", "btc,dc->btd", "btc,chd->bthd")
-    if kind == "btc,chd->bthd":
-        y = g.op("Einsum", t.name, g.weight(t.channels, 2, width, fan=t.channels), equation=kind)
-        return Tensor(g.reshape(y, 0, 0, 2 * width), 2 * width, t.space, last=True)
-    shape = (t.channels, width) if kind == "btc,cd->btd" else (width, t.channels)
-    y = g.op("Einsum", t.name, g.weight(*shape, fan=t.channels), equation=kind)
-    return Tensor(y, width, t.space, last=True)
-
-
 def block(g: Network, c: Choices, x: Tensor) -> Tensor:
     """An encoder block: attention and two layers, each beside a shortcut."""
     t = as_tokens(g, c, x)
@@ -199,5 +186,5 @@ def pooled_token(g: Network, c: Choices, x: Tensor) -> Tensor:
 
 STEPS = (
     attention, attention, fused_attention, batched_attention, channel_attention, glu, glu,
-    positions, mixed_tokens, einsum, block, pooled_token,
+    positions, mixed_tokens, block, pooled_token,
 )  # fmt: skip
