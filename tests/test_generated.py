@@ -34,7 +34,7 @@ def test_slimmed_equals_masked_on_what_hypothesis_draws(genome: Genome) -> None:
 
 
 def test_networks_are_cut_as_a_rule() -> None:
-    assert sum(bool(passed(seed).removal.removed.any()) for seed in range(40)) >= 28
+    assert sum(bool(passed(seed).removal.removed.any()) for seed in range(40)) >= 24
 
 
 def test_networks_cover_every_step() -> None:

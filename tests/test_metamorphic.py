@@ -53,10 +53,17 @@ def renamed(proto: onnx.ModelProto) -> onnx.ModelProto:
     def name(old: str) -> str:
         return old if old in public or not old else "z" + hashlib.md5(old.encode()).hexdigest()
 
-    for number, node in enumerate(new.graph.node):
-        node.input[:] = [name(n) for n in node.input]
-        node.output[:] = [name(n) for n in node.output]
-        node.name = f"node{number}"
+    def rename(graph: onnx.GraphProto) -> None:
+        for number, node in enumerate(graph.node):
+            node.input[:] = [name(n) for n in node.input]
+            node.output[:] = [name(n) for n in node.output]
+            node.name = f"node{number}"
+            for body in (a.g for a in node.attribute if a.HasField("g")):
+                rename(body)
+                for value in body.output:
+                    value.name = name(value.name)
+
+    rename(new.graph)
     for tensor in new.graph.initializer:
         tensor.name = name(tensor.name)
     return new

@@ -19,7 +19,7 @@ from prunecvt_passes.rules.elementwise import elementwise
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 MUTANTS: list[Any] = []
-MOST = 240  # seeds tried per mutant
+MOST = 600  # seeds tried per mutant
 
 
 def mutant(*operators: str) -> Callable[[Patch], Patch]:
