@@ -2,8 +2,8 @@
 
 Local functions are inlined, constants are dense initializers, what follows from constants or fixed
 shapes is computed, no initializer is a graph input, no vector is shared between two readers, and
-every tensor's shape is known. Opsets, metadata, names, dtypes, dynamic dimensions and the IR version
-stay, but for IR version 3, which demands that initializers are graph inputs.
+every tensor's shape is known. Opsets, metadata, names, dtypes and dynamic dimensions stay; so does
+the IR version, but for 3, which demands that initializers are graph inputs.
 """
 
 from __future__ import annotations
