@@ -14,8 +14,9 @@ import onnx
 import pytest
 from onnx import helper
 
-from generator import generate
 from models import Net, check_oracle, grouped, random_removal
+from networks import generate, grow
+from networks.choices import random_genome
 from prunecvt_passes.choose import Budget, Removal, choose
 from prunecvt_passes.cost import parameters
 from prunecvt_passes.groups import Groups
@@ -23,7 +24,8 @@ from prunecvt_passes.model import Model
 from prunecvt_passes.score import Criterion, score
 from prunecvt_passes.slice import remove
 
-SEEDS = range(200, 215)
+# of fixed space: what is computed from two open sizes is cut where one of them is stated
+SEEDS = [seed for seed in range(200, 240) if not grow(random_genome(seed)).stated][:15]
 
 
 def decided(proto: onnx.ModelProto, ratio: float = 0.5) -> tuple[Groups, Removal]:
@@ -51,10 +53,17 @@ def renamed(proto: onnx.ModelProto) -> onnx.ModelProto:
     def name(old: str) -> str:
         return old if old in public or not old else "z" + hashlib.md5(old.encode()).hexdigest()
 
-    for number, node in enumerate(new.graph.node):
-        node.input[:] = [name(n) for n in node.input]
-        node.output[:] = [name(n) for n in node.output]
-        node.name = f"node{number}"
+    def rename(graph: onnx.GraphProto) -> None:
+        for number, node in enumerate(graph.node):
+            node.input[:] = [name(n) for n in node.input]
+            node.output[:] = [name(n) for n in node.output]
+            node.name = f"node{number}"
+            for body in (a.g for a in node.attribute if a.HasField("g")):
+                rename(body)
+                for value in body.output:
+                    value.name = name(value.name)
+
+    rename(new.graph)
     for tensor in new.graph.initializer:
         tensor.name = name(tensor.name)
     return new

@@ -41,6 +41,36 @@ def conv_three_dimensional(net: Net) -> None:
     net.output(net.conv(net.add("Relu", x), 8, 4, rank=3))
 
 
+def all_pairs(net: Net) -> str:
+    """Products of all pairs of channels: the same channels stand on two axes, [N, 8, 8]."""
+    x = net.add("Reshape", net.first(), np.array([0, 8, -1]))
+    return net.add("MatMul", x, net.add("Transpose", x, perm=[0, 2, 1]))
+
+
+@row(pinned={"first": "mixed-axis"})
+def conv_over_all_pairs(net: Net) -> None:
+    net.output(net.conv(all_pairs(net), 8, 4, rank=1), shape=[None] * 3)
+
+
+@row(pinned={"first": "mixed-axis"})
+def conv_transpose_over_all_pairs(net: Net) -> None:
+    y = net.add("ConvTranspose", all_pairs(net), net.random(8, 4, 1))
+    net.output(y, shape=[None] * 3)
+
+
+@row(pinned={"first": "mixed-axis"})
+def depth_to_space_of_all_pairs(net: Net) -> None:
+    x = net.add("Unsqueeze", all_pairs(net), np.array([3]))
+    net.last(net.add("DepthToSpace", x, blocksize=2), 2)
+
+
+@row(lost={"first": 4})
+def dense_layer_over_all_pairs(net: Net) -> None:
+    y = net.add("MatMul", all_pairs(net), net.random(8, 4))
+    y = net.add("MatMul", net.add("Transpose", y, perm=[0, 2, 1]), net.random(8, 3))
+    net.output(y, shape=[None] * 3)
+
+
 @row(lost={"first": 4, "second": 4})
 def depthwise(net: Net) -> None:
     net.last(net.conv(net.first(), 8, 8, 3, group=8, name="second"))

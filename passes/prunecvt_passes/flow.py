@@ -143,6 +143,15 @@ class Flow:
         for labels in self.axes_of(name):
             self.pin(labels, node, code, what)
 
+    def pin_across(self, node: Node, first: int) -> None:
+        """Keeps the axes of a node's data from ``first`` on: the node works across them.
+
+        An axis that no rule passes on is pinned after the rule, but not one whose labels stand on
+        another axis too, as those of a matrix of all pairs of channels do.
+        """
+        for labels in self.axes_of(node.inputs[0])[first:]:
+            self.pin(labels, node, "mixed-axis", _ACROSS)
+
     def reading(self, node: Node, place: int, axis: int) -> None:
         """Records that ``node`` sums over an axis of an input."""
         labels = self.axes_of(node.inputs[place])[axis]
@@ -181,6 +190,7 @@ class Flow:
         )
 
 
+_ACROSS = "works across this axis, so all of it stays"
 _PARTNER = "combines it with values that are not cut"
 Rule = Callable[[Flow, Node], Sequence[Axes]]
 
@@ -278,7 +288,7 @@ def _pin_dropped(flow: Flow, node: Node, made: Sequence[Axes], recorded: tuple[i
         flow.stamps[labels] = node.index
     for labels in dropped:
         if not (flow.stamps[labels] == node.index).any():
-            flow.pin(labels, node, "mixed-axis", "works across this axis, so all of it stays")
+            flow.pin(labels, node, "mixed-axis", _ACROSS)
 
 
 def _pin_public(flow: Flow, name: str, code: str, reason: str) -> None:

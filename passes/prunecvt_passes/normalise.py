@@ -3,8 +3,9 @@
 Local functions are inlined, constants are dense initializers (of the main graph: bodies read them
 there), what follows from constants or fixed shapes is computed, an If that always takes one branch
 is that branch, no initializer is a graph input, no vector is shared between two readers, and every
-tensor's shape is known, in bodies as far as can be told. Opsets, IR version, metadata, names,
-dtypes and dynamic dimensions stay.
+tensor's shape is known, in bodies as far as can be told. Opsets, metadata, names, dtypes and
+dynamic dimensions stay; so does the IR version, but for 3, which demands that initializers are
+graph inputs.
 """
 
 from __future__ import annotations
@@ -184,8 +185,8 @@ def _initializers_are_no_inputs(model: Model) -> None:
         log.info(
             "%d initializers were listed as graph inputs too; they are constants now", len(listed)
         )
-    if model.weights:
-        model.proto.ir_version = max(model.proto.ir_version, 4)
+    # also where none was listed: constants that are folded become such initializers
+    model.proto.ir_version = max(model.proto.ir_version, 4)
 
 
 def _skip_identities(model: Model) -> None:

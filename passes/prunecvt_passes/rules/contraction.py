@@ -37,6 +37,7 @@ def bias(flow: Flow, node: Node, place: int, labels: Axis) -> None:
 
 def conv(flow: Flow, node: Node) -> list[Axes]:
     """Labels of Conv: plain, depthwise (output tied to input), grouped (equal counts per group)."""
+    flow.pin_across(node, 2)
     weight = node.inputs[1]
     shape, groups = flow.shape(weight), node.attributes.get("group", 1)
     out, inner = flow.axes_of(weight)[:2]
@@ -113,6 +114,7 @@ def _grouped_output(flow: Flow, node: Node, out: Axis, groups: int) -> Axis:
 
 def conv_transpose(flow: Flow, node: Node) -> list[Axes]:
     """Labels of ConvTranspose, whose weight is [inputs, outputs per group, ...]."""
+    flow.pin_across(node, 2)
     weight = node.inputs[1]
     shape, groups = flow.shape(weight), node.attributes.get("group", 1)
     inner, out = flow.axes_of(weight)[:2]

@@ -210,6 +210,7 @@ def _padded(
 
 def depth_to_space(flow: Flow, node: Node) -> list[Axes]:
     """Labels of DepthToSpace: the channels that fill one block live and die together."""
+    flow.pin_across(node, 2)
     axes = flow.axes_of(node.inputs[0])
     labels, size = axes[1], node.attributes["blocksize"] ** 2
     made: Axes = [axes[0], None, None, None]
@@ -229,6 +230,7 @@ def depth_to_space(flow: Flow, node: Node) -> list[Axes]:
 
 def space_to_depth(flow: Flow, node: Node) -> list[Axes]:
     """Labels of SpaceToDepth: the channels repeat once per position of the block."""
+    flow.pin_across(node, 2)
     axes = flow.axes_of(node.inputs[0])
     labels = axes[1]
     tiled = None if labels is None else np.tile(labels, node.attributes["blocksize"] ** 2)
