@@ -57,6 +57,16 @@ def read(net: Net, states: str, width: int) -> None:
     net.head(net.add("Reshape", x, np.array([0, 0, -1])), width)
 
 
+@row(pinned={"first": "mixed-axis"}, lost={"states": 4})
+def steps_over_all_pairs(net: Net) -> None:
+    """Products of all pairs of channels: those of the steps and of the inputs are the same."""
+    x = net.add("Reshape", net.first(), np.array([0, 8, -1]))
+    pairs = net.add("MatMul", x, net.add("Transpose", x, perm=[0, 2, 1]))
+    steps = net.add("Transpose", pairs, perm=[1, 0, 2])
+    made = recurrent(net, steps, 8, outputs=["states", "h", "c"])[1]
+    net.head(net.add("Squeeze", made, np.array([0])), HIDDEN)
+
+
 @every
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 @pytest.mark.parametrize("bias", [True, False])

@@ -34,6 +34,7 @@ from prunecvt_passes.channels import (
     SplitKey,
     Use,
 )
+from prunecvt_passes.dropped import ACROSS, pin_dropped, recorded
 from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node
 from prunecvt_passes.model import Array
 from prunecvt_passes.quantization import INTEGER_BIASES
@@ -150,7 +151,7 @@ class Flow:
         another axis too, as those of a matrix of all pairs of channels do.
         """
         for labels in self.axes_of(node.inputs[0])[first:]:
-            self.pin(labels, node, "mixed-axis", _ACROSS)
+            self.pin(labels, node, "mixed-axis", ACROSS)
 
     def reading(self, node: Node, place: int, axis: int) -> None:
         """Records that ``node`` sums over an axis of an input."""
@@ -190,7 +191,6 @@ class Flow:
         )
 
 
-_ACROSS = "works across this axis, so all of it stays"
 _PARTNER = "combines it with values that are not cut"
 Rule = Callable[[Flow, Node], Sequence[Axes]]
 
@@ -250,45 +250,15 @@ def _step(flow: Flow, node: Node, rules: dict[str, Rule]) -> None:
     else:
         if flow.repeating:
             halt(flow, node)
-        recorded = _recorded(flow)
+        before = recorded(flow)
         made = rules[node.kind](flow, node)
-        _pin_dropped(flow, node, made, recorded)
+        pin_dropped(flow, node, made, before)
         for name, axes in zip(node.outputs, made, strict=False):
             if name:
                 passed_on(flow, node, name, axes)
                 flow.axes[name] = [_static(flow, name, k, a) for k, a in enumerate(axes)]
         for name in node.outputs[len(made) :]:
             flow.axes[name] = flow.plain(name)
-
-
-def _recorded(flow: Flow) -> tuple[int, ...]:
-    """How much was recorded so far, to tell what one rule adds."""
-    kinds = (flow.ties, flow.pins, flow.reads, flow.counts, flow.remaps, flow.narrowed)
-    return tuple(len(kind) for kind in kinds)
-
-
-def _pin_dropped(flow: Flow, node: Node, made: Sequence[Axes], recorded: tuple[int, ...]) -> None:
-    """Pins axes that a rule neither passes on nor accounts for, so that none is lost unseen."""
-    ties, pins, reads, counts, remaps, narrowed = recorded
-    seen = [labels for axes in made for labels in axes if labels is not None]
-    seen += [labels for pair in flow.ties[ties:] for labels in pair]
-    seen += [pin.labels for pin in flow.pins[pins:]]
-    seen += [read.labels for read in flow.reads[reads:]]
-    seen += [count.labels for count in flow.counts[counts:]]
-    seen += [remap.labels for remap in flow.remaps[remaps:]]
-    seen += [labels for each in flow.narrowed[narrowed:] for _, _, labels in each.inputs]
-    known = {id(labels) for labels in seen}
-    given = [axis for name in filter(None, node.inputs) for axis in flow.axes_of(name)]
-    dropped = [axis for axis in given if axis is not None and id(axis) not in known]
-    if not dropped:
-        return
-    if flow.stamps.size < flow.total:
-        flow.stamps = np.full(2 * flow.total, -1)
-    for labels in seen:
-        flow.stamps[labels] = node.index
-    for labels in dropped:
-        if not (flow.stamps[labels] == node.index).any():
-            flow.pin(labels, node, "mixed-axis", _ACROSS)
 
 
 def _pin_public(flow: Flow, name: str, code: str, reason: str) -> None:
