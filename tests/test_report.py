@@ -199,7 +199,7 @@ def test_inspect_lists_everything() -> None:
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "22 of 27 groups prunable, 14 producers not." in text
     assert re.search(
-        r"^ +12  /.*/conv1/Conv \+2 +64 -> 40 +0\.0273\.\.2\.81  yes", text, re.MULTILINE
+        r"^ +12  /.*Conv_output_0 \+2 +64 -> 40 +0\.0273\.\.2\.81  yes", text, re.MULTILINE
     )
     for row in report.skipped:
         assert row.node in text

@@ -56,7 +56,7 @@ def _environment() -> Environment:
     environment.globals.update(svg=svg, wording=wording)
     environment.filters.update(
         member=lambda group: wording.member(group, MEMBER_LENGTH),
-        producer=lambda text: wording.shorten(wording.producer(text), NAME_LENGTH),
+        tensor=lambda text: wording.shorten(text, NAME_LENGTH),
         name=lambda text, limit=NAME_LENGTH: wording.shorten(text, limit),
         base=lambda path: path.replace("\\", "/").rsplit("/", 1)[-1],
         fine=_fine,

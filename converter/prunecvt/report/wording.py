@@ -135,17 +135,12 @@ def shorten(text: str, limit: int) -> str:
     return f"{clean[: limit - 3 - tail]}...{clean[len(clean) - tail :]}"
 
 
-def producer(tensor: str) -> str:
-    """Returns the name that PyTorch's exporter gave the node of an output tensor."""
-    return tensor.removesuffix("_output_0")
-
-
 def member(group: GroupRow, limit: int) -> str:
-    """A group's first member, by its exporter's node name, and how many more there are."""
+    """A group's first member and how many more there are."""
     if not group.members:
         return UNKNOWN
     more = f" +{len(group.members) - 1}" if len(group.members) > 1 else ""
-    return shorten(producer(group.members[0]), limit - len(more)) + more
+    return shorten(group.members[0], limit - len(more)) + more
 
 
 def runtime(row: LatencyRow) -> str:
