@@ -1,6 +1,6 @@
 """Gives the command line every bad file of the tests and every way that writing can fail.
 
-    python benchmarks/bad_input.py [--kills 40]
+    python benchmarks/bad_input.py [--kills 40] > docs/bad_input.md
 
 Each runs in a process of its own. Printed per case: exit code, error, lines on stderr, whether
 anything was written, seconds and peak memory. Exits 1 if a case ends otherwise than it should:
@@ -31,6 +31,13 @@ from bad_files import CASES, Case  # noqa: E402
 MODEL = ROOT / "sample_models" / "digits_resnet.onnx"
 COMMAND = [sys.executable, "-c", "from prunecvt.cli import main; main()"]
 SECONDS, MEGABYTES = 20.0, 1000.0  # what no case may take
+PAGE = """# Bad input
+
+Written by `python benchmarks/bad_input.py`: what the command line makes of every bad file of the
+tests and of every way that writing can fail, each in a process of its own. Codes are those of
+[errors.md](errors.md); *lines* are those on stderr; *written* says whether anything in the folder
+changed.
+"""
 HEADS = ("case", "exit", "error", "lines", "written", "s", "MB", "as it should be")
 
 
@@ -164,6 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=40)
     kills = parser.parse_args().kills
+    print(PAGE)
     print(f"| {' | '.join(HEADS)} |\n|{'---|' * len(HEADS)}", flush=True)
     fine = []
     for case in CASES:

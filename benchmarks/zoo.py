@@ -1,6 +1,6 @@
 """Slims every ONNX file of a folder and prints a table: is it right, what is left, what is pinned.
 
-    python benchmarks/zoo.py FOLDER [--expected expected.json] [--openvino]
+    python benchmarks/zoo.py FOLDER [--expected expected.json] [--openvino] > docs/zoo.md
 
 Each is cut by 0.4 in every layer, lowest filter norm first, widths not rounded. Checked: the
 oracle, inputs and outputs, batches of one and three where the batch is open, and with
@@ -32,6 +32,19 @@ from prunecvt_passes.samples import dimensions, graph_inputs, random_inputs
 
 SLACK = 0.02
 TOLERANCE = 1e-4
+_PAGE = """# The zoo
+
+Written by `python benchmarks/zoo.py`: every file is cut by 0.4 in every layer, lowest filter norm
+first, widths not rounded, and checked.
+
+- **analysis s**: seconds of labelling, scoring, choosing and slicing; loading is left out.
+- **left**: share of the weights that is left; **expected**: what an earlier experiment reached on
+  the best export of the same network (0.02 more is allowed).
+- **oracle**, **batches**, **OpenVINO**: largest relative difference of the slimmed model's outputs
+  to those of the original with zeros where removed channels are read; the same at batches of one
+  and three where the batch is open; the same in OpenVINO.
+- **pinned**: channels that have to stay, by reason; `prunecvt inspect` names the nodes.
+"""
 HEADS = (
     "file",
     "nodes",
@@ -122,6 +135,7 @@ def main() -> None:
     parser.add_argument("--files", default="*.onnx", help="pattern of file names")
     options = parser.parse_args()
     expected = json.loads(options.expected.read_text()) if options.expected else {}
+    print(_PAGE)
     print(f"| {' | '.join(HEADS)} |\n|{'---|' * len(HEADS)}", flush=True)
     failed = []
     for path in sorted(options.folder.glob(options.files)):
