@@ -34,12 +34,12 @@ from networks.trial import UnrunnableError, WrongCutError, check, features
 
 PAGE = """# Generated networks
 
-Written by `python benchmarks/fuzz.py --count {count} --seed {first}`. Networks are composed at random
-of all rules and cut at random: criterion, scope, ratio, rounding and units vary. Each is checked
-against the oracle (1e-5 in float32; what differs by more is decided in float64 by onnx's reference
-implementation), at batches of one and three, by onnx's checker, for its inputs and outputs, and its
-plan is replayed to the same bytes. Below: in how many networks an operator or a structure stood, and
-in how many of these channels were cut.
+Written by `python benchmarks/fuzz.py --count {count} --seed {first}`. Networks are composed at
+random of all rules and cut at random: criterion, scope, ratio, rounding and units vary. Each is
+checked against the oracle (1e-5 in float32; what differs by more is decided in float64 by onnx's
+reference implementation), at batches of one and three, by onnx's checker, for its inputs and
+outputs, and its plan is replayed to the same bytes. Below: in how many networks an operator or a
+structure stood, and in how many of these channels were cut.
 """
 SECONDS = 60  # for one network; what takes longer hangs
 CHUNK = 20

@@ -58,7 +58,11 @@ class Passed:
 
 
 def drawn_units(c: Choices) -> Units:
-    return Units(attention=c.pick("head", "channel"), grouped=c.pick("channel", "group"))
+    return Units(
+        attention=c.pick("head", "channel"),
+        grouped=c.pick("channel", "group"),
+        inexact=c.pick(False, False, False, True),
+    )
 
 
 def drawn_removal(groups: Groups, c: Choices) -> Removal:
@@ -246,6 +250,7 @@ def features(grown: Grown, passed: Passed) -> dict[str, bool]:
         f"opset {graph.opset}",
         f"unit of attention {units.attention}",
         f"unit of grouped {units.grouped}",
+        *(["unit inexact"] if units.inexact else []),
         "space open" if grown.stated else "space fixed",
     ):
         found[form] = bool(removed.any())
