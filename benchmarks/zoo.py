@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -97,9 +98,11 @@ def weights(model: Model) -> int:
     return sum(values.size for values in model.weights.values() if values.dtype.kind == "f")
 
 
-def row(path: Path, expected: float | None, openvino: bool) -> tuple[list[str], bool]:
+def row(
+    path: Path, expected: float | None, openvino: bool, units: dict[str, Any]
+) -> tuple[list[str], bool]:
     """A line of the table, and whether all is well."""
-    settings = {"ratio": 0.4, "scope": "layer", "criterion": "l2", "round_to": 1}
+    settings = {"ratio": 0.4, "scope": "layer", "criterion": "l2", "round_to": 1, **units}
     started = time.perf_counter()
     result = prunecvt.slim(path, fold_bn=False, **settings)
     slimmed = result.slimmed
@@ -133,14 +136,21 @@ def main() -> None:
     parser.add_argument("--expected", type=Path, help="architecture -> share that may be left")
     parser.add_argument("--openvino", action="store_true", help="run each in OpenVINO too")
     parser.add_argument("--files", default="*.onnx", help="pattern of file names")
+    parser.add_argument("--attention-unit", default="head", help="head or channel")
+    parser.add_argument("--grouped-unit", default="channel", help="channel or group")
+    parser.add_argument("--allow-inexact", action="store_true", help="cut normalised axes too")
     options = parser.parse_args()
+    units = {
+        name: getattr(options, name) for name in ("attention_unit", "grouped_unit", "allow_inexact")
+    }
     expected = json.loads(options.expected.read_text()) if options.expected else {}
     print(_PAGE)
     print(f"| {' | '.join(HEADS)} |\n|{'---|' * len(HEADS)}", flush=True)
     failed = []
     for path in sorted(options.folder.glob(options.files)):
         try:
-            cells, fine = row(path, expected.get(path.name.split(".")[0]), options.openvino)
+            wanted = expected.get(path.name.split(".")[0])
+            cells, fine = row(path, wanted, options.openvino, units)
         except prunecvt.PrunecvtError as error:
             cells, fine = (
                 [path.name, *[""] * 7, f"{error.code} {error.message}: {error.where}"],
