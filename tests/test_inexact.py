@@ -10,12 +10,13 @@ import pytest
 
 import prunecvt
 from command_line import run
-from models import Net
+from models import Net, check_oracle
 from prunecvt.report.findings import findings
 from prunecvt.report.html import render_html
 from prunecvt.report.markdown import render_markdown
 from prunecvt.report.tables import groups_table, summary_table
 from prunecvt.report.wording import checks
+from prunecvt_passes.units import Units
 from test_report import printed
 
 NODE = "LayerNormalization 'normed'"
@@ -101,3 +102,14 @@ def test_a_replayed_plan_gives_the_same_model(inexact: bool) -> None:
     planned = prunecvt.plan(model(), allow_inexact=inexact, **OPTIONS)
     applied = prunecvt.apply(planned)
     assert applied.model == prunecvt.slim(model(), allow_inexact=inexact, **OPTIONS).model
+
+
+def test_names_that_the_oracle_would_make_may_be_taken() -> None:
+    net = Net()
+    x = net.add("MatMul", net.input("N", 5, 3), net.random(3, 8), name="first")
+    x = net.add("LayerNormalization", x, net.positive(8), name="n")
+    x = net.add("MatMul", x, net.random(8, 8), name="n__kept_0_2")
+    x = net.add("Abs", x, name="n__masked_0")
+    net.head(net.add("Relu", x, name="n__kept_made_0_2"), 8)
+    outcome = check_oracle(net.proto(), units=Units(inexact=True))
+    assert outcome.lost == {"first": 4, "n__kept_0_2": 4}

@@ -9,6 +9,7 @@ import pytest
 from onnxruntime.quantization import QuantType
 
 import prunecvt
+from body_models import Body, branch, choice, image
 from models import Net, check_oracle, grouped
 from prunecvt_passes import oracle, runtime
 from prunecvt_passes.cost import cost
@@ -107,3 +108,34 @@ def test_what_is_written_is_what_was_checked(fmt: str, ir: bool, tmp_path: Path)
     assert check and check.masked_dense and check.masked_dense.passed
     assert (check.openvino is not None) == ir
     assert (tmp_path / "out.onnx").exists()
+
+
+def test_what_is_written_of_a_branch_is_what_was_checked(tmp_path: Path) -> None:
+    """onnxruntime's optimiser moves quantisation about in bodies too."""
+    net = Net()
+    x, flag = image(net)
+
+    def build(body: Body) -> str:
+        made = rounded(body, x, 0.02)
+        for inputs in (3, 16, 16, 16):
+            made = body.add("Conv", made, integers(body, 16, inputs), body.random(16), pads=[1] * 4)
+            made = rounded(body, body.add("Relu", made), 0.03)
+        return rounded(body, body.add("Conv", made, integers(body, 3, 16), pads=[1] * 4), 0.01)
+
+    choice(net, flag, branch(net, "then", build), branch(net, "else", build))
+    out = tmp_path / "out.onnx"
+    report = prunecvt.slim(net.proto(), out, ratio=0.3, round_to=1, ir=False, bench=False).report
+    assert report.verify and report.verify.masked_dense and report.verify.masked_dense.passed
+
+
+def rounded(body: Body, x: str, step: float) -> str:
+    """``x`` in steps, by QuantizeLinear and DequantizeLinear."""
+    scale, zero = body.constant(np.float32(step)), body.constant(np.uint8(128))
+    return body.add("DequantizeLinear", body.add("QuantizeLinear", x, scale, zero), scale, zero)
+
+
+def integers(body: Body, outputs: int, inputs: int) -> str:
+    """Filters in 8-bit integers with a scale per output."""
+    filters = body.rng.integers(-128, 128, (outputs, inputs, 3, 3)).astype(np.int8)
+    scales = (body.rng.random(outputs) * 0.001 + 0.001).astype(np.float32)
+    return body.add("DequantizeLinear", filters, scales, np.zeros(outputs, np.int8), axis=0)

@@ -40,6 +40,20 @@ def batch_norm_and_bias_in_a_branch(net: Net) -> None:
     choice(net, flag, branch(net, "then", build), branch(net, "else", build))
 
 
+@row(lost={"then_first": 4, "else_first": 4}, opsets=(21,))
+def group_normalization_in_a_branch(net: Net) -> None:
+    x, flag = image(net)
+
+    def build(body: Body) -> str:
+        made = body.conv(x, 3, 8, 3, name=f"{body.stem}_first")
+        normed = (body.positive(8), body.random(8))
+        made = body.add("GroupNormalization", made, *normed, num_groups=4)
+        made = body.add("MeanVarianceNormalization", made, axes=[0, 2, 3])
+        return body.conv(body.add("Relu", made), 8, 3)
+
+    choice(net, flag, branch(net, "then", build), branch(net, "else", build))
+
+
 @row(lost={"then_first": 4}, pinned={"then_made": "subgraph", "else_made": "subgraph"})
 def channels_that_a_branch_gives_back_stay(net: Net) -> None:
     x, flag = image(net)

@@ -177,6 +177,12 @@ def expand_to_a_shorter_target(net: Net) -> None:
 
 
 @row(lost={"first": 4})
+def expand_to_a_target_of_no_axes(net: Net) -> None:
+    size = net.add("Expand", net.add("ReduceSum", net.first(), keepdims=0), np.array(6))
+    net.last(net.add("Mul", "first", size))
+
+
+@row(lost={"first": 4})
 def expand_makes_channels_that_follow(net: Net) -> None:
     first = net.first()
     x = net.add("Expand", net.add("ReduceMean", "x", axes=[1]), np.array([1, 8, 1, 1]))

@@ -9,7 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto
 
+import prunecvt
 from models import INT64, Net, Rows, check_row
+from prunecvt.errors import UnsupportedError
 from prunecvt_passes.rules import RULES
 from prunecvt_passes.rules.reduction import reduce
 
@@ -215,6 +217,14 @@ def argmax_without_keepdims(net: Net) -> None:
 @pytest.mark.parametrize("case", row.cases)
 def test_oracle(case: Any) -> None:
     check_row(case)
+
+
+def test_what_no_runtime_runs_is_refused_and_no_fault_of_a_pass() -> None:
+    net = Net()
+    x = net.add("ArgMax", net.add("ReduceSum", net.first(), keepdims=0))
+    net.output(net.add("Cast", x, to=TensorProto.FLOAT), shape=[])
+    with pytest.raises(UnsupportedError, match="E410"):
+        prunecvt.slim(net.proto())
 
 
 def test_every_reduction_of_onnx_has_a_rule() -> None:

@@ -298,3 +298,18 @@ def test_channels_of_every_head_go(case: Any) -> None:
     outcome = check_row(case)
     for name in case[2]:
         assert name in outcome.lost
+
+
+def test_softmax_across_heads_that_repeat_along_the_batch_is_not_narrowed() -> None:
+    """How many channels it would work on changes with the batch, so not even inexact cuts can."""
+
+    def build(net: Net) -> None:
+        x = tokens(net)
+        query, key, value = (in_heads(net, linear(net, x, WIDTH, INNER, name)) for name in APART)
+        query, key, value = (reshape(net, t, -1, TOKENS, EACH) for t in (query, key, value))
+        scores = net.add("MatMul", query, turn(net, key, 0, 2, 1))
+        mixed = net.add("MatMul", net.add("Softmax", scores, axis=0), value)
+        merged(net, reshape(net, mixed, -1, HEADS, TOKENS, EACH))
+
+    lost = dict.fromkeys(APART, HEADS)
+    check_row((build, 17, lost, {}, {"units": Units(inexact=True)}))

@@ -26,6 +26,7 @@ from prunecvt.writing.serialize import onnx_parts, weights_file
 from prunecvt.writing.write import Part, from_bytes, from_file, write_set
 from prunecvt_passes import oracle, runtime
 from prunecvt_passes.carried import Sizes
+from prunecvt_passes.graph import every_node
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.precision import in_single, output_step
@@ -232,7 +233,8 @@ def _read_back(slimmed: Slimmed, options: Options, path: Path) -> None:
         return
     inputs, outputs = slimmed.reference
     single = slimmed.facts.get(Outcomes).single
-    quantised = any(n.op_type == "QuantizeLinear" for n in slimmed.model.proto.graph.node)
+    nodes = every_node(slimmed.model.proto.graph)
+    quantised = any(node.op_type == "QuantizeLinear" for node in nodes)
     try:
         found = _run_file(path, inputs, list(outputs), single=single, quantised=quantised)
     except Exception as error:  # onnxruntime's exceptions share no base class of their own

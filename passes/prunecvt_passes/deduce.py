@@ -22,6 +22,12 @@ from prunecvt_passes.model import Array
 
 log = logging.getLogger("prunecvt")
 _VALUE_ELEMENTS = 4096  # larger constants steer no shape
+# Without a shape function in onnx, and with the shape and type of their first input.
+_LIKE_INPUT = (
+    "GroupNormalization",
+    "MeanVarianceNormalization",
+    *(f"com.microsoft:{op}" for op in ("BiasGelu", "FastGelu", "Gelu", "QuickGelu")),
+)
 Sizes = dict[str, tuple[int, ...]]
 
 
@@ -56,6 +62,9 @@ def deduce(wiring: Graph, sizes: Sizes, dtypes: dict[str, int]) -> None:
 
 def _infer(graph: Graph, node: Node, known: dict[str, Known]) -> None:
     """Infers the outputs of one node whose inputs all have a shape."""
+    if node.kind in _LIKE_INPUT:
+        _copy_first(graph.shapes, node)
+        return
     schema = _schema(node.op, graph.opset) if node.domain in DEFAULT_DOMAINS else None
     types = {name: _type(graph, name) for name in node.inputs if name}
     if schema is None or node.subgraphs or any(t is None for t in types.values()):
@@ -81,6 +90,15 @@ def _infer(graph: Graph, node: Node, known: dict[str, Known]) -> None:
         dims = tensor.shape.dim
         if tensor.HasField("shape") and all(d.HasField("dim_value") for d in dims):
             graph.shapes.sizes.setdefault(name, tuple(d.dim_value for d in dims))
+
+
+def _copy_first(shapes: Shapes, node: Node) -> None:
+    """Gives the output of ``node`` the shape and type of its first input, as far as known."""
+    source, made = node.inputs[0], node.outputs[0]
+    if source in shapes.sizes:
+        shapes.sizes.setdefault(made, shapes.sizes[source])
+    if source in shapes.dtypes:
+        shapes.dtypes.setdefault(made, shapes.dtypes[source])
 
 
 @lru_cache(maxsize=1024)

@@ -290,6 +290,13 @@ def unused(wanted: str, taken: set[str]) -> str:
     return name
 
 
+def unused_mark(wanted: str, taken: set[str]) -> str:
+    """Returns ``wanted``, lengthened until no name contains it: names that do are new."""
+    while any(wanted in name for name in taken):
+        wanted += "_"
+    return wanted
+
+
 def captured_names(graph: onnx.GraphProto) -> frozenset[str]:
     """Names of ``graph`` that a body inside it reads."""
     return frozenset(

@@ -15,7 +15,7 @@ import onnx
 
 from prunecvt_passes.channels import Narrowed
 from prunecvt_passes.choose import Removal
-from prunecvt_passes.graph import replace_nodes
+from prunecvt_passes.graph import replace_nodes, taken_names, unused_mark
 from prunecvt_passes.groups import Bools, Groups
 from prunecvt_passes.model import Array, Model
 
@@ -32,6 +32,7 @@ def compute_on_kept(model: Model, narrowed: Sequence[Narrowed], kept: Bools) -> 
         kept: label -> whether it stays.
     """
     indices: dict[str, Array] = {}
+    mark = unused_mark("__kept", taken_names(model.proto.graph))
 
     def gather(source: str, made: str, axis: int, picked: Array) -> onnx.NodeProto:
         listed = f"{made}__from_{source}__{axis}"
@@ -49,12 +50,12 @@ def compute_on_kept(model: Model, narrowed: Sequence[Narrowed], kept: Bools) -> 
         for each in by_output.get(name, ()):
             for place, axis, labels in each.inputs:
                 if not kept[labels].all():
-                    own, picked = f"{name}__kept_{place}_{axis}", np.flatnonzero(kept[labels])
+                    own, picked = f"{name}{mark}_{place}_{axis}", np.flatnonzero(kept[labels])
                     before.append(gather(node.input[place], own, axis, picked))
                     node.input[place] = own
             for place, axis, labels in each.outputs:
                 if not kept[labels].all():
-                    own, back = f"{name}__made_{place}_{axis}", np.cumsum(kept[labels]) - 1
+                    own, back = f"{name}{mark}_made_{place}_{axis}", np.cumsum(kept[labels]) - 1
                     after.insert(0, gather(own, node.output[place], axis, np.maximum(back, 0)))
                     node.output[place] = own
         return [*before, node, *after]

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from prunecvt_passes.choose import Removal
-from prunecvt_passes.graph import Graph, every_node, replace_nodes
+from prunecvt_passes.graph import Graph, every_node, replace_nodes, taken_names, unused_mark
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.inexact import compute_on_kept
 from prunecvt_passes.model import Array, Model
@@ -45,6 +45,7 @@ def masked(groups: Groups, removal: Removal) -> Model:
     made: dict[tuple[int, str, str, tuple[int, ...], bytes], str] = {}  # the first is the scope
     inserts: dict[int, list[onnx.NodeProto]] = defaultdict(list)
     masks: dict[str, Array] = {}
+    mark = unused_mark("__masked", taken_names(model.proto.graph))
     for (index, place, zero), cuts in by_read.items():
         node = protos[index]
         name = node.input[place]
@@ -54,7 +55,7 @@ def masked(groups: Groups, removal: Removal) -> Model:
             mask = mask & keep.reshape([-1 if k == axis else 1 for k in range(len(shape))])
         same = (graph.nodes[index].scope, name, zero, mask.shape, mask.tobytes())
         if same not in made:
-            made[same] = f"{name}__masked_{len(made)}"
+            made[same] = f"{name}{mark}_{len(made)}"
             dtype = _dtype(graph, zero or name)  # the type of a quantised tensor is its zero's
             found, nodes = _masking(name, zero, made[same], dtype, mask)
             masks[f"{made[same]}__mask"] = found

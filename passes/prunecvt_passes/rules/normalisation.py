@@ -75,6 +75,9 @@ def across(
         labels = axes[axis]
         if labels is None:
             continue
+        if (node.inputs[0], axis) in flow.repeating:  # how many are left follows from the input
+            flow.pin(labels, node, code, _PLAINLY)
+            continue
         if not flow.units.inexact:
             flow.pin(labels, node, code, _ACROSS)
             continue

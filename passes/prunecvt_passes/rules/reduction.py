@@ -150,10 +150,12 @@ def along_axis(flow: Flow, node: Node) -> list[Axes]:
 
 
 def _mixed_axes(flow: Flow, node: Node, rank: int) -> set[int]:
+    if not rank:  # ArgMax of a scalar
+        return set()
     flattens = node.op == "Hardmax" and flow.graph.opset < 13
     if node.op in ("CumProd", "CumSum"):
         stated = integers(flow.graph, node.inputs[1])
         return set(range(rank)) if stated is None else {stated[0] % rank}
     default = {"ArgMax": 0, "ArgMin": 0}.get(node.op, 1 if flattens else -1)
-    axis = node.attributes.get("axis", default) % max(rank, 1)
+    axis = node.attributes.get("axis", default) % rank
     return set(range(axis, rank)) if flattens else {axis}

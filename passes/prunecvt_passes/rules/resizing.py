@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -49,7 +50,8 @@ def expand(flow: Flow, node: Node) -> list[Axes]:
             grown[axis] = axes[place]
         elif target is not None and not flow.graph.dynamic(made)[axis]:
             grown[axis] = flow.fresh(made, axis, size)
-    stated = flow.shape(node.inputs[1])[0]  # a target shorter than the data is right-aligned
+    # a target shorter than the data is right-aligned; onnxruntime takes a single number too
+    stated = math.prod(flow.shape(node.inputs[1]))
     counted = list(grown)
     if target is None:
         for axis, count in enumerate(_written(flow, node, 1), len(after) - stated):
@@ -97,7 +99,7 @@ def _written(flow: Flow, node: Node, place: int) -> list[Count | None]:
     found: list[Count | None] = []
     for owner, slot, part in parts:
         values = integers(flow.graph, part)
-        for position in range(flow.shape(part)[0]):
+        for position in range(math.prod(flow.shape(part))):
             found.append(None if values is None else Count(owner, slot, values, position, none))
     return found
 
