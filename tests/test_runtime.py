@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from body_models import branch, choice, image
 from models import Net
 from prunecvt_passes import runtime
+from prunecvt_passes.bodies import hoist_weights
 from prunecvt_passes.model import Model
 
 _MEMORY = Path("/proc/self/statm")
@@ -52,3 +54,23 @@ def test_weights_live_as_long_as_their_session() -> None:
     assert len(rubbish) == 8
     for name, values in first.items():
         np.testing.assert_array_equal(again[name], values)
+
+
+def test_weights_of_bodies_are_no_part_of_the_message() -> None:
+    """A protobuf message ends at 2 GiB, so no large weight may be filled in."""
+    net = Net()
+    x, flag = image(net)
+    then, other = (
+        branch(net, stem, lambda body: body.conv(body.conv(x, 3, 512, 1), 512, 3, 1))
+        for stem in ("then", "other")
+    )
+    choice(net, flag, then, other)
+    model = Model.take(net.proto()).copy()
+    hoist_weights(model)
+    proto, shared = runtime.skeleton(model)
+    assert sum(values.nbytes for values in shared.values()) > 0.9 * model.nbytes > 20_000
+    assert len(proto.SerializeToString()) < 10_000
+    feed = {"x": np.ones((1, 3, 6, 6), np.float32), "flag": np.array(True)}
+    filled = runtime.run(Model.take(net.proto()), feed)
+    for name, values in runtime.run(model, feed).items():
+        np.testing.assert_allclose(values, filled[name], rtol=1e-6)

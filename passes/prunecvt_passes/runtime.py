@@ -34,8 +34,8 @@ def skeleton(model: Model) -> tuple[onnx.ModelProto, dict[str, Array]]:
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     shared: dict[str, Array] = {}
-    # onnxruntime moves what a subgraph reads into its scope and drops what nothing reads
-    read = {name for node in proto.graph.node for name in node.input} - captured_names(proto.graph)
+    # onnxruntime drops what nothing reads
+    read = {name for node in proto.graph.node for name in node.input} | captured_names(proto.graph)
     for tensor in proto.graph.initializer:
         values = model.weights[tensor.name]
         if (
