@@ -18,6 +18,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
+import operator_cases_bodies
+import operator_cases_microsoft
 import operator_cases_own
 from models import noise, random_removal
 from prunecvt_passes import oracle, runtime
@@ -77,9 +79,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of a setting: cut, pinned, wrong, or not run; codes and reasons of the pins."""
+    """What became of a setting: cut (in a body), pinned, wrong, or not run; why of the pins."""
 
-    status: Literal["cut", "pinned", "wrong", "not run"]
+    status: Literal["cut", "inside", "pinned", "wrong", "not run"]
     reasons: tuple[tuple[str, str], ...] = ()
     detail: str = ""
 
@@ -101,7 +103,9 @@ def cases() -> dict[str, Case]:
         ]
         if len(values) == len(data):  # no sequences
             found[test.name] = Case(test.name, test.model, dict(zip(names, values, strict=False)))
-    return found | {name: Case(name, *built) for name, built in operator_cases_own.models().items()}
+    rows = [*operator_cases_own.ROWS, *operator_cases_microsoft.ROWS]
+    own = operator_cases_own.models(rows) | operator_cases_bodies.models()
+    return found | {name: Case(name, *built) for name, built in own.items()}
 
 
 def settings(case: Case, others: tuple[Others, ...] = OTHERS) -> Iterator[Setting]:
@@ -309,14 +313,17 @@ def examine(setting: Setting, units: Units | None = None, seeds: int = 1) -> Fin
     except Exception as error:  # a model that onnxruntime runs must not end in a traceback
         return Finding("wrong", detail=repr(error)[:200])
     reasons = {f.code: f.reason for f in groups.fixed if f.producer.tensor == MADE}
-    status: Literal["cut", "pinned"] = "pinned"
+    status: Literal["cut", "inside", "pinned"] = "pinned"
     for seed in range(seeds):
         removal = random_removal(groups, 0.5, seed + OTHERS.index(setting.others))
         if not removal.removed.any():
             break
         plan = write_down(groups, removal, "")
-        if any(c.tensor == MADE and c.width > len(c.kept) for c in plan.channels):
+        lost = {c.tensor for c in plan.channels if c.width > len(c.kept)}
+        if MADE in lost:
             status = "cut"
+        elif status == "pinned" and not lost.isdisjoint(_inner(proto)):
+            status = "inside"
         try:
             slimmed = runtime.run(remove(groups, removal), feeds)
             expected = runtime.run(oracle.masked(groups, removal), feeds)
@@ -330,6 +337,12 @@ def examine(setting: Setting, units: Units | None = None, seeds: int = 1) -> Fin
                 detail = f"{kind} differs by {gap.relative:.1e}"
                 return Finding("wrong", tuple(reasons.items()), detail)
     return Finding(status, tuple(reasons.items()))
+
+
+def _inner(proto: onnx.ModelProto) -> set[str]:
+    """What is made in bodies of nodes."""
+    bodies = [a.g for node in proto.graph.node for a in node.attribute]
+    return {name for body in bodies for node in body.node for name in node.output}
 
 
 def opens(setting: Setting, units: Units) -> bool:

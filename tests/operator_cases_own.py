@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -17,12 +19,31 @@ def floats(*shape: int) -> Array:
     return RNG.standard_normal(shape).astype(np.float32)
 
 
+def positive(*shape: int) -> Array:
+    return np.asarray(RNG.random(shape) * 0.02 + 0.01, np.float32)
+
+
+def signed(*shape: int) -> Array:
+    return RNG.integers(-99, 99, shape).astype(np.int8)
+
+
 IMAGE = floats(2, 4, 6, 6)
 BOXES = np.array([[0, 0, 0, 4, 4], [1, 1, 1, 5, 5]], np.float32)
 BYTES, TAPS = (RNG.integers(100, 150, n).astype(np.uint8) for n in ((2, 4, 6, 6), (6, 4, 3, 3)))
 STEP, ZERO = np.array(0.02, np.float32), np.array(127, np.uint8)
 KERNEL = {"kernel_shape": [2, 2]}
-ROWS: list[tuple[str, list[Array], dict[str, Any]]] = [
+
+
+class Row(NamedTuple):
+    """A case of one node."""
+
+    op: str  # ``domain:operator`` where it is not onnx's own
+    values: list[Array]  # of its inputs; an empty one is left out
+    attributes: dict[str, Any] = {}  # noqa: RUF012
+    outputs: tuple[str, ...] = ("y",)
+
+
+_ROWS: list[tuple[str, list[Array], dict[str, Any]]] = [
     ("AffineGrid", [floats(2, 2, 3), np.array([2, 4, 3, 3])], {}),
     ("AveragePool", [IMAGE], KERNEL),
     ("BitCast", [floats(3, 4)], {"to": TensorProto.INT32}),
@@ -45,10 +66,13 @@ ROWS: list[tuple[str, list[Array], dict[str, Any]]] = [
     ("GroupNormalization", [IMAGE, floats(4), floats(4)], {"num_groups": 2}),
     ("LRN", [IMAGE], {"size": 3}),
     ("LpPool", [IMAGE], KERNEL),
+    ("MatMulInteger", [BYTES, signed(6, 5), ZERO, signed(5)], {}),
     ("MaxPool", [IMAGE], KERNEL),
     ("MaxRoiPool", [IMAGE, BOXES], {"pooled_shape": [2, 2]}),
     ("OneHot", [RNG.integers(0, 3, (2, 4)), np.array([3]), np.array([0, 1], np.float32)], {}),
     ("QLinearConv", [BYTES, STEP, ZERO, TAPS, STEP, ZERO, np.array(0.2, np.float32), ZERO], {}),
+    ("QLinearConv", [BYTES, STEP, ZERO, TAPS, positive(6), TAPS[:, 0, 0, 0], STEP, ZERO], {}),
+    ("QLinearMatMul", [BYTES, STEP, ZERO, signed(6, 5), positive(5), signed(5), STEP, ZERO], {}),
     ("Resize", [IMAGE, floats(0), np.array([1, 1, 2, 2], np.float32)], {}),
     ("Resize", [IMAGE, floats(0), floats(0), np.array([2, 4, 9, 3])], {"mode": "linear"}),
     ("Resize", [IMAGE, floats(0), floats(0), np.array([2, 4, 9, 6])], {"mode": "cubic"}),
@@ -57,22 +81,28 @@ ROWS: list[tuple[str, list[Array], dict[str, Any]]] = [
     ("SpaceToDepth", [IMAGE], {"blocksize": 2}),
     ("Upsample", [IMAGE, np.array([1, 1, 2, 2], np.float32)], {}),
 ]
+ROWS = [Row(*row) for row in _ROWS]
 
 
-def models() -> dict[str, tuple[onnx.ModelProto, dict[str, Array]]]:
+def models(rows: Iterable[Row]) -> dict[str, tuple[onnx.ModelProto, dict[str, Array]]]:
     """Name -> a model of one node, and its inputs."""
-    found = {}
-    for op, values, attributes in ROWS:
-        feeds = {f"x{k}": value for k, value in enumerate(values) if value.size}
-        names = [f"x{k}" if value.size else "" for k, value in enumerate(values)]
+    found: dict[str, tuple[onnx.ModelProto, dict[str, Array]]] = {}
+    numbers: Counter[str] = Counter()
+    for row in rows:
+        domain, _, op = row.op.rpartition(":")
+        feeds = {f"x{k}": value for k, value in enumerate(row.values) if value.size}
+        names = [f"x{k}" if value.size else "" for k, value in enumerate(row.values)]
         inputs = [
             helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
             for n, v in feeds.items()
         ]
-        node = helper.make_node(op, names, ["y"], **attributes)
-        graph = helper.make_graph([node], op, inputs, [onnx.ValueInfoProto(name="y")])
-        version = {"BitCast": 26, "Upsample": 9}.get(op, 22)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)])
-        number = sum(name.startswith(f"own_{op}_") for name in found)
-        found[f"own_{op}_{number}"] = (model, feeds)
+        outputs = [onnx.ValueInfoProto(name=name) for name in row.outputs if name]
+        node = helper.make_node(op, names, list(row.outputs), domain=domain, **row.attributes)
+        graph = helper.make_graph([node], op, inputs, outputs)
+        opsets = [helper.make_opsetid("", {"BitCast": 26, "Upsample": 9}.get(op, 22))]
+        if domain:
+            opsets.append(helper.make_opsetid(domain, 1))
+        stem = f"own_{row.op.replace(':', '.')}"
+        found[f"{stem}_{numbers[stem]}"] = helper.make_model(graph, opset_imports=opsets), feeds
+        numbers[stem] += 1
     return found

@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from models import Net, Rows, check_row
+from models import Net, Rows, check_oracle, check_row
+from prunecvt_passes.units import Units
 from test_rules_attention import finish, projected
 
 INT32 = 6
@@ -87,6 +88,20 @@ def test_skip_normalization(op: str, outputs: int) -> None:
         finish(net, net.add("Add", net.add("Add", made[0], made[-1]), z), 8)
 
     check_row((build, 17, {}, {"query": "mixed-axis", "key": "mixed-axis"}, {}))
+
+
+@pytest.mark.parametrize("op", ["SkipLayerNormalization", "SkipSimplifiedLayerNormalization"])
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_skip_normalization_inexactly(op: str, outputs: int) -> None:
+    net = Net()
+    x, y = projected(net, 8, 8)
+    parameters = [net.random(8) for _ in range(2 if op.startswith("SkipL") else 1)]
+    made = fused(net, op, x, y, *parameters, net.random(8), outputs=outputs)
+    if outputs == 4:
+        net.nodes[-1].output[1] = net.nodes[-1].output[2] = ""
+    finish(net, net.add("Add", made[0], made[-1]), 8)
+    outcome = check_oracle(net.proto(), units=Units(inexact=True))
+    assert outcome.lost == {"query": 4, "key": 4}
 
 
 @row(lost={"query": 4})

@@ -181,6 +181,32 @@ def dynamic_quantize_matmul(net: Net) -> None:
 
 
 @row(lost={"made": 6, "middle": 5})
+def dynamic_quantize_matmul_whose_last_input_is_a_zero_point(net: Net) -> None:
+    weight = (filters(net, 12, 10), net.positive(10), filters(net, 10))
+    operands = (features(net, 3), *weight)
+    head(net, net.add("DynamicQuantizeMatMul", *operands, domain=MS, name="middle"), 3)
+
+
+@row(lost={"other": 6})
+def qgemm_with_the_weight_on_the_left_and_a_zero_point_per_row(net: Net) -> None:
+    other = net.add("MatMul", net.input(10, 3, name="y"), net.random(3, 12), name="other")
+    scale, zero = net.constant(np.full(10, SCALE)), net.constant(np.arange(100, 110, dtype="u1"))
+    other = net.add("QuantizeLinear", other, scale, zero, axis=0)
+    operands = (bytes_(net, 5, 12), SCALE, np.uint8(99), other, scale, zero)
+    head(net, net.add("QGemm", *operands, domain=MS, transB=1))
+
+
+@row(lost={"first": 4, "taps": 4})
+def qlinear_conv_of_two_activations_with_a_zero_point_per_channel(net: Net) -> None:
+    made = net.add("MatMul", net.input(8, 9, 3, name="y"), net.random(3, 8), name="taps")
+    made = net.add("Reshape", net.add("Transpose", made, perm=[0, 2, 1]), np.array([8, 8, 3, 3]))
+    scale, zero = net.constant(np.full(8, SCALE)), net.constant(np.arange(100, 108, dtype="u1"))
+    made = net.add("QuantizeLinear", made, scale, zero, axis=0)
+    operands = (quantised(net, net.first()), SCALE, ZERO, made, scale, zero, np.float32(1), ZERO)
+    net.last(net.add("DequantizeLinear", net.add("QLinearConv", *operands), np.float32(1), ZERO))
+
+
+@row(lost={"made": 6, "middle": 5})
 def matmul_integer_to_float(net: Net) -> None:
     x, scale, zero = net.many("DynamicQuantizeLinear", features(net, 3), outputs=3)
     operands = (x, filters(net, 12, 10), scale, net.positive(10), zero, np.int8(0), net.random(10))

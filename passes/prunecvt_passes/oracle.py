@@ -11,10 +11,18 @@ import numpy as np
 import onnx
 
 from prunecvt_passes.choose import Removal
-from prunecvt_passes.graph import Graph, every_node, replace_nodes, taken_names, unused_mark
+from prunecvt_passes.graph import (
+    Graph,
+    Node,
+    every_node,
+    replace_nodes,
+    taken_names,
+    unused_mark,
+)
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.inexact import compute_on_kept
 from prunecvt_passes.model import Array, Model
+from prunecvt_passes.quantization import channel_axis
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ def masked(groups: Groups, removal: Removal) -> Model:
         if not kept[read.labels].all():
             key = (read.node.index, read.place, read.zero)
             by_read[key].append((read.axis, kept[read.labels]))
-    made: dict[tuple[int, str, str, tuple[int, ...], bytes], str] = {}  # the first is the scope
+    made: dict[tuple[Any, ...], str] = {}
     inserts: dict[int, list[onnx.NodeProto]] = defaultdict(list)
     masks: dict[str, Array] = {}
     mark = unused_mark("__masked", taken_names(model.proto.graph))
@@ -53,12 +61,13 @@ def masked(groups: Groups, removal: Removal) -> Model:
         mask = np.ones((1,) * len(shape), bool)
         for axis, keep in cuts:
             mask = mask & keep.reshape([-1 if k == axis else 1 for k in range(len(shape))])
-        same = (graph.nodes[index].scope, name, zero, mask.shape, mask.tobytes())
+        along = _along(graph, graph.nodes[index], zero, len(shape))
+        same = (graph.nodes[index].scope, name, zero, along, mask.shape, mask.tobytes())
         if same not in made:
             made[same] = f"{name}{mark}_{len(made)}"
             dtype = _dtype(graph, zero or name)  # the type of a quantised tensor is its zero's
-            found, nodes = _masking(name, zero, made[same], dtype, mask)
-            masks[f"{made[same]}__mask"] = found
+            found, nodes = _masking(name, zero, made[same], dtype, mask, along)
+            masks |= found
             inserts[index] += nodes
         node.input[place] = made[same]
     replace_nodes(model.proto.graph, lambda index, node: (*inserts.get(index, ()), node))
@@ -67,25 +76,38 @@ def masked(groups: Groups, removal: Removal) -> Model:
     return model
 
 
+def _along(graph: Graph, node: Node, zero: str, rank: int) -> tuple[int, ...]:
+    """The shape in which the zero points of a weight, one per channel, meet it; else nothing."""
+    if not zero or len(points := graph.shape(zero) or ()) != 1 or points == (1,):
+        return ()
+    axis = channel_axis(node, rank)
+    return tuple(-1 if k == axis else 1 for k in range(rank))
+
+
 def _masking(
-    name: str, zero: str, made: str, dtype: np.dtype[Any], mask: Array
-) -> tuple[Array, list[onnx.NodeProto]]:
-    """The mask ``<made>__mask`` and the nodes that make ``made`` from ``name`` by it.
+    name: str, zero: str, made: str, dtype: np.dtype[Any], mask: Array, along: Sequence[int]
+) -> tuple[dict[str, Array], list[onnx.NodeProto]]:
+    """The weights, and the nodes that make ``made`` from ``name`` by a mask.
 
     Runtimes neither multiply 8-bit integers nor choose among all of them: 32 bits hold both.
     """
     node, factor = onnx.helper.make_node, f"{made}__mask"
     if dtype.kind not in "iu" or dtype.itemsize > 2:
-        return mask.astype(dtype), [node("Mul", [name, factor], [made])]
+        return {factor: mask.astype(dtype)}, [node("Mul", [name, factor], [made])]
     kind, wide = onnx.helper.np_dtype_to_tensor_dtype(dtype), onnx.TensorProto.INT32
     numbers = node("Cast", [name], [f"{made}__wide"], to=wide)
     back = node("Cast", [f"{made}__chosen"], [made], to=kind)
     if not zero:
         product = node("Mul", [f"{made}__wide", factor], [f"{made}__chosen"])
-        return mask.astype(np.int32), [numbers, product, back]
-    point = node("Cast", [zero], [f"{made}__zero"], to=wide)
-    choice = node("Where", [factor, f"{made}__wide", f"{made}__zero"], [f"{made}__chosen"])
-    return mask, [numbers, point, choice, back]
+        return {factor: mask.astype(np.int32)}, [numbers, product, back]
+    point, weights = node("Cast", [zero], [f"{made}__zero"], to=wide), {factor: mask}
+    aligned = f"{made}__along" if along else f"{made}__zero"
+    choice = node("Where", [factor, f"{made}__wide", aligned], [f"{made}__chosen"])
+    if not along:
+        return weights, [numbers, point, choice, back]
+    weights[f"{made}__shape"] = np.array(along)
+    shaped = node("Reshape", [f"{made}__zero", f"{made}__shape"], [aligned])
+    return weights, [numbers, point, shaped, choice, back]
 
 
 def _dtype(graph: Graph, name: str) -> np.dtype[Any]:

@@ -6,6 +6,7 @@ from prunecvt_passes.flow import Axes, Flow
 from prunecvt_passes.graph import Node
 from prunecvt_passes.rules.contraction import conv
 from prunecvt_passes.rules.elementwise import broadcast
+from prunecvt_passes.rules.normalisation import across
 
 _MIXED = ("mixed-axis", "works across this axis, so all of it stays")
 
@@ -25,9 +26,9 @@ def skip_normalization(flow: Flow, node: Node) -> list[Axes]:
     shape = flow.shape(node.inputs[0])
     operands = [(flow.shape(name), flow.axes_of(name)) for name in node.inputs if name]
     axes = broadcast(flow, node, operands, shape)
-    for axis in range(node.attributes.get("axis", -1) % len(shape), len(shape)):
-        flow.pin(axes[axis], node, *_MIXED)
-        axes[axis] = None
+    mixed = range(node.attributes.get("axis", -1) % len(shape), len(shape))
+    others = [place for place, name in enumerate(node.inputs) if place and name]
+    axes = across(flow, node, axes, mixed, others)
     return [list(axes) if flow.shape(name) == shape else flow.plain(name) for name in node.outputs]
 
 

@@ -28,12 +28,14 @@ def _viewed(flow: Flow, node: Node, rule: Rule, places: Sequence[int]) -> list[A
     view = replace(node, inputs=tuple(node.input(place) for place in places))
     reads, uses = len(flow.reads), len(flow.uses)
     made = rule(flow, view)
-    zeros = {operand.data: operand.zero for operand in FACTORS.get(node.kind, ())}
+    zeros = {
+        operand.data: node.input(operand.zero)
+        for operand in FACTORS.get(node.kind, ())
+        if operand.zero >= 0
+    }
     for k in range(reads, len(flow.reads)):
         place = places[flow.reads[k].place]
-        flow.reads[k] = replace(
-            flow.reads[k], node=node, place=place, zero=node.input(zeros.get(place, -1))
-        )
+        flow.reads[k] = replace(flow.reads[k], node=node, place=place, zero=zeros.get(place, ""))
     for k in range(uses, len(flow.uses)):
         flow.uses[k] = replace(flow.uses[k], node=node)
     return list(made)
