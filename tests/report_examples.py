@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 from prunecvt.report.schema import (
+    Accuracy,
     Change,
     Environment,
     Fidelity,
@@ -27,6 +28,7 @@ from prunecvt.report.schema import (
     SkippedRow,
     Timing,
     Tool,
+    TopK,
     Totals,
     Verify,
 )
@@ -167,6 +169,25 @@ def verified(**changes: Any) -> Verify:
     return Verify(**{**fields, **changes})
 
 
+def accuracy() -> Accuracy:
+    """A classifier of ten classes that lost a point or two."""
+    top1 = TopK(
+        before=0.9339,
+        after=0.9171,
+        before_ci95=(0.9289, 0.9386),
+        after_ci95=(0.9115, 0.9223),
+        change_ci95=(-0.0203, -0.0134),
+    )
+    return Accuracy(
+        data="test.npz",
+        samples=10000,
+        classes=10,
+        preprocessing="resize 256, crop 224x224, divide by 255, mean 0.485,0.456,0.406, rgb, NCHW",
+        top1=top1,
+        top5=top1,
+    )
+
+
 def environment() -> Environment:
     """A desktop machine."""
     return Environment(
@@ -228,6 +249,7 @@ def report(**changes: Any) -> Report:
             channels=Change(before=2032, after=1402),
         ),
         "verify": verified(),
+        "accuracy": accuracy(),
         "latency": [latency(), latency(backend="openvino", ratio=0.61, ratio_ci95=(0.59, 0.63))],
         "layout": LayoutCheck(before=BLOCKED, after=BLOCKED, fell_off=[]),
         "gates": [Gate(expr="latency_ratio>0.9", value=0.574, passed=True)],
@@ -282,6 +304,7 @@ def unpruned() -> Report:
         passes=[],
         totals=Totals(params=unchanged, macs=unchanged, bytes=unchanged, channels=unchanged),
         verify=None,
+        accuracy=None,
         latency=[],
         layout=None,
         gates=[],

@@ -273,7 +273,7 @@ def test_a_scalar_input_is_read_from_calibration_data(tmp_path: Path) -> None:
     report = prunecvt.slim(model, calib=path).report
     assert report.verify is not None
     assert report.verify.fidelity is not None
-    assert report.verify.fidelity.samples == 32
+    assert report.verify.fidelity.samples == 40
 
 
 def test_openvino_is_held_to_twice_what_it_does_to_the_original(tmp_path: Path) -> None:

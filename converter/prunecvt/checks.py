@@ -9,7 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from prunecvt.calibration.feeds import Feeds
 from prunecvt.errors import PrunecvtError, UnsupportedError, VerifyError
+from prunecvt.evaluation.fidelity import drift_intervals
+from prunecvt.evaluation.intervals import wilson
 from prunecvt.loading.validate import validate
 from prunecvt.report.schema import Fidelity, OracleCheck
 from prunecvt.runtimes.openvino_ir import UNBOUNDED
@@ -254,14 +257,24 @@ def compare_original(source: Source, trials: Trials, outcomes: Outcomes) -> Fide
         pairs.append((before, after))
     gap = max((oracle.difference(a, b).relative for a, b in pairs), default=0.0)
     first, second = (_flat(runs) for runs in ([a for a, _ in pairs], [b for _, b in pairs]))
+    batches = [samples([feed]) for feed, _ in found]
+    calibrated = bool(trials.calibration)
+    cosines, decibels = drift_intervals(pairs, batches) if calibrated else (None, None)
+    agree = _agreement(pairs)
+    told = trials.calibration if isinstance(trials.calibration, Feeds) else Feeds.of(())
     return Fidelity(
-        data="calibration" if trials.calibration else "random",
-        samples=samples(feed for feed, _ in found),
+        data="calibration" if calibrated else "random",
+        samples=sum(batches),
         finite=float(np.isfinite(first).mean()) if first.size else 1.0,
         cosine=_cosine(first, second),
         sqnr_db=_sqnr(first, second),
         max_rel=min(gap, UNBOUNDED),
-        top1_agree=_agreement(pairs),
+        top1_agree=agree,
+        cosine_ci95=cosines,
+        sqnr_db_ci95=decibels,
+        top1_agree_ci95=None if agree is None else wilson(agree, sum(batches)),
+        preprocessing=told.preprocessing,
+        notes=list(told.notes),
     )
 
 

@@ -60,7 +60,7 @@ def verify_files(
     source = Source(_load(original, chosen), dict(chosen.input_shape))
     model = _load(slimmed, chosen)
     dense = normalise(source)
-    trials = make_trials(dense, TrialRequest(chosen.seed, chosen.calib))
+    trials = make_trials(dense, TrialRequest(chosen.seed, chosen.calibration))
     contract = check_contract(source, model)
     outcomes = run_slimmed(source, model, trials)
     skipped, oracle, openvino = [], None, None

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from prunecvt.calibration.preprocessing import Preprocessing
+from prunecvt.calibration.source import Calibration, Data, data_name, data_of
 from prunecvt.errors import UsageError
 from prunecvt_passes.choose import Budget, Scope
 from prunecvt_passes.units import AttentionUnit, GroupedUnit, Units
@@ -37,7 +39,11 @@ class Options:
         passes: names of installed passes (entry points ``prunecvt.passes``) to run after the cut.
         fold_bn: fold BatchNormalization into the written model.
         input_shape: input -> sizes, for dynamic inputs.
-        calib: .npz or .npy with inputs to check and compare on.
+        calib: data to check and compare on: .npz or .npy, a folder of images, a calib.toml; in
+            Python also arrays, a dictionary of them, or what yields samples.
+        calib_count: samples of it, evenly spread; None for what calib.toml says, or 1,024.
+        eval: labelled data that accuracy is measured on, before and after.
+        resize, crop, scale, mean, std, layout, color: what is done to images (``Preprocessing``).
         verify: run the checks (a run without them says so in the report).
         rtol: largest relative difference that the checks allow.
         atol: absolute difference below which the relative one does not count.
@@ -68,7 +74,16 @@ class Options:
     passes: tuple[str, ...] = ()
     fold_bn: bool = True
     input_shape: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    calib: Path | None = None
+    calib: Data | None = None
+    calib_count: int | None = None
+    eval: Data | None = None
+    resize: str | int | tuple[int, int] | None = None
+    crop: str | int | tuple[int, int] | None = None
+    scale: float | None = None
+    mean: str | float | tuple[float, ...] | None = None
+    std: str | float | tuple[float, ...] | None = None
+    layout: str = "auto"
+    color: str = "auto"
     verify: bool = True
     rtol: float = RTOL
     atol: float = 0.0
@@ -103,6 +118,11 @@ class Options:
             _number(name, getattr(options, name), (int, float))
         for name in ("min_channels", "threads", "seed"):
             _number(name, getattr(options, name), (int,))
+        if options.calib_count is not None:
+            _number("calib_count", options.calib_count, (int,))
+            if options.calib_count < 1:
+                raise UsageError("E201", "calib_count is 1 or more")
+        _ = options.preprocessing  # refuses what cannot be read
         _one_of("scope", options.scope, ("layer", "global"))
         _one_of("attention_unit", options.attention_unit, ("head", "channel"))
         _one_of("grouped_unit", options.grouped_unit, ("channel", "group"))
@@ -137,12 +157,36 @@ class Options:
         """The part that labelling reads."""
         return Units(self.attention_unit, self.grouped_unit, self.allow_inexact)
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to images, as far as it is stated.
+
+        Raises:
+            UsageError: E236, a step cannot be read.
+        """
+        names = ("resize", "crop", "scale", "mean", "std", "layout", "color")
+        return Preprocessing.of({name: getattr(self, name) for name in names})
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibration data and what is done to it; None where there is none."""
+        if self.calib is None:
+            return None
+        return Calibration(self.calib, self.preprocessing, self.calib_count)
+
+    @property
+    def evaluation(self) -> Calibration | None:
+        """The labelled data and what is done to it; None where there is none."""
+        return None if self.eval is None else Calibration(self.eval, self.preprocessing)
+
     def settings(self) -> dict[str, Any]:
         """What the report says of them: plain values, by name."""
         found: dict[str, Any] = {}
         for each in fields(self):
             value = getattr(self, each.name)
-            if isinstance(value, Path):
+            if each.name in ("calib", "eval"):
+                value = data_name(value)
+            elif isinstance(value, Path):
                 value = value.name
             elif isinstance(value, tuple):
                 value = [each.name if isinstance(each, Path) else each for each in value]
@@ -165,7 +209,7 @@ def _plain(name: str, value: Any) -> Any:
     if name in ("keep", "only", "passes", "report"):
         several = (value,) if isinstance(value, (str, os.PathLike)) else tuple(value or ())
         return tuple(map(Path, several)) if name == "report" else several
-    return Path(value) if name == "calib" and value is not None else value
+    return data_of(value) if name in ("calib", "eval") else value
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -17,9 +17,10 @@ from prunecvt.checks import (
     compare_original,
     run_slimmed,
 )
+from prunecvt.evaluation.accuracy import EvaluationRequest, measure_accuracy
 from prunecvt.loading.load import Loadable, load
 from prunecvt.options import Options
-from prunecvt.report.schema import Fidelity, OracleCheck
+from prunecvt.report.schema import Accuracy, Fidelity, OracleCheck
 from prunecvt.trials import Feed, TrialRequest, Trials, make_trials
 from prunecvt_passes import pipeline, runtime
 from prunecvt_passes.choose import Removal
@@ -37,6 +38,7 @@ from prunecvt_passes.shapes import infer
 Progress = Callable[[str], None]
 CHECK: tuple[Pass, ...] = (check_contract, make_trials, run_slimmed, compare_masked)
 COMPARE: tuple[Pass, ...] = (compare_original,)
+JUDGE: tuple[Pass, ...] = (measure_accuracy,)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,11 @@ class Slimmed:
     def fidelity(self) -> Fidelity | None:
         """What the cut cost; None where checks were left out."""
         return self.facts.values.get(Fidelity)
+
+    @property
+    def accuracy(self) -> Accuracy | None:
+        """Right answers before and after; None without labelled data."""
+        return self.facts.values.get(Accuracy)
 
     @property
     def contract(self) -> Contract | None:
@@ -146,6 +153,8 @@ def slim_in_memory(
     passes = foreign
     if options.verify:
         passes += [check_contract, run_slimmed, *COMPARE] if foreign else COMPARE
+    if options.evaluation is not None:
+        passes = [*passes, *JUDGE]
     pipeline.run(passes, facts, progress)
     return _finished(facts, sha256, path, oracle)
 
@@ -178,7 +187,9 @@ def _loaded(
         facts.put(plan)
     facts.put(Criterion(options.criterion, options.seed))
     facts.put(options.budget)
-    facts.put(TrialRequest(options.seed, options.calib))
+    facts.put(TrialRequest(options.seed, options.calibration))
+    if options.evaluation is not None:
+        facts.put(EvaluationRequest(options.evaluation))
     facts.put(Tolerance(options.rtol, options.atol))
     path = Path(model) if isinstance(model, (str, os.PathLike)) else None
     return facts, _sha256(path, loaded, model), path

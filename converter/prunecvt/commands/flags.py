@@ -112,10 +112,49 @@ Calib = Annotated[
     typer.Option(
         "--calib",
         "--check-inputs",
-        help=".npz or .npy of preprocessed inputs to check on.",
+        help="Inputs to check on: .npz or .npy, a folder of images, or a calib.toml.",
         rich_help_panel=_CHECK,
     ),
 ]
+CalibCount = Annotated[
+    Optional[int],
+    typer.Option(
+        help="Samples of --calib, evenly spread; 1024 where a calib.toml says nothing.",
+        rich_help_panel=_CHECK,
+    ),
+]
+Eval = Annotated[
+    Optional[Path],
+    typer.Option(
+        help="Labelled data: top-1 and top-5 before and after. .npz with labels, a folder of class "
+        "folders, or a list of images and classes.",
+        rich_help_panel=_CHECK,
+    ),
+]
+Resize = Annotated[
+    Optional[str],
+    typer.Option(
+        help="Images: the shorter side, or HEIGHTxWIDTH, such as 256.", rich_help_panel=_CHECK
+    ),
+]
+Crop = Annotated[
+    Optional[str],
+    typer.Option(help="Images: cut from the centre, such as 224.", rich_help_panel=_CHECK),
+]
+Scale = Annotated[
+    Optional[float],
+    typer.Option(help="Images: what pixels are divided by; 255.", rich_help_panel=_CHECK),
+]
+Mean = Annotated[
+    Optional[str],
+    typer.Option(help="Images: per channel, such as 0.485,0.456,0.406.", rich_help_panel=_CHECK),
+]
+Std = Annotated[
+    Optional[str],
+    typer.Option(help="Images: per channel, such as 0.229,0.224,0.225.", rich_help_panel=_CHECK),
+]
+Layout = Annotated[str, typer.Option(help="Images: auto, NCHW or NHWC.", rich_help_panel=_CHECK)]
+Color = Annotated[str, typer.Option(help="Images: auto, grey, rgb or bgr.", rich_help_panel=_CHECK)]
 Verify = Annotated[
     bool,
     typer.Option(

@@ -25,6 +25,14 @@ def verify(
     json: flags.Json = False,
     input_shape: flags.InputShapes = None,
     calib: flags.Calib = None,
+    calib_count: flags.CalibCount = None,
+    resize: flags.Resize = None,
+    crop: flags.Crop = None,
+    scale: flags.Scale = None,
+    mean: flags.Mean = None,
+    std: flags.Std = None,
+    layout: flags.Layout = "auto",
+    color: flags.Color = "auto",
     rtol: flags.Rtol = 1e-4,
     atol: flags.Atol = 0.0,
     ir: flags.Ir = True,
@@ -55,6 +63,8 @@ def verify(
     if found.fidelity is not None:
         for name, value in drift(found.fidelity):
             terminal.show(f"{name}: {value}")
+        for note in found.fidelity.notes:
+            terminal.show(f"note: {note}")
 
 
 def bench(

@@ -39,6 +39,15 @@ def slim(
     json: flags.Json = False,
     input_shape: flags.InputShapes = None,
     calib: flags.Calib = None,
+    calib_count: flags.CalibCount = None,
+    resize: flags.Resize = None,
+    crop: flags.Crop = None,
+    scale: flags.Scale = None,
+    mean: flags.Mean = None,
+    std: flags.Std = None,
+    layout: flags.Layout = "auto",
+    color: flags.Color = "auto",
+    eval: flags.Eval = None,
     verify: flags.Verify = True,
     rtol: flags.Rtol = 1e-4,
     atol: flags.Atol = 0.0,
@@ -111,6 +120,7 @@ _DECIDES = (
     *("recover", "passes", "fold_bn", "ir", "fp16", "bench", "force"),
     *("calib", "verify", "rtol", "atol", "allow_nonfinite"),
     *("report", "threads", "seed", "timeout"),
+    *("calib_count", "eval", "resize", "crop", "scale", "mean", "std", "layout", "color"),
 )
 
 

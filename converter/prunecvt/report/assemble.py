@@ -254,6 +254,7 @@ def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopw
         ],
         totals=counted,
         verify=verify_row(slimmed, written.parity, list(written.left_out)),
+        accuracy=slimmed.accuracy,
         latency=list(written.latency),
         layout=written.layout,
         warnings=cautions(slimmed, options, written.layout),
@@ -280,6 +281,7 @@ def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = No
             f"the oracle speaks of the cut alone: {', '.join(options.passes)} ran after it, and "
             "'prunecvt verify' does not know what changed"
         )
+    found += _data_notes(slimmed)
     found += _guessed_sizes(slimmed, options)
     found += _small_cut(slimmed, options)
     plan = slimmed.facts.values.get(Plan)
@@ -310,6 +312,18 @@ def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = No
             f"{len(layout.fell_off)} convolutions left onnxruntime's blocked layout: {names}"
         )
     return found
+
+
+def _data_notes(slimmed: Slimmed) -> list[str]:
+    """What was assumed of the user's data, and whether the original answers as if it guessed."""
+    fidelity, accuracy = slimmed.fidelity, slimmed.accuracy
+    found = [*(fidelity.notes if fidelity else ()), *(accuracy.notes if accuracy else ())]
+    if accuracy is not None and accuracy.top1.before_ci95[0] <= 1 / accuracy.classes:
+        found.append(
+            f"the original is right on {accuracy.top1.before:.1%} of the labelled samples, no more "
+            "than by guessing: check the preprocessing and the order of the classes"
+        )
+    return list(dict.fromkeys(found))
 
 
 def _guessed_sizes(slimmed: Slimmed, options: Options) -> list[str]:

@@ -63,6 +63,10 @@ def _table(report: Report) -> list[str]:
 
 def _measures(report: Report) -> list[str]:
     lines = []
+    if report.accuracy is not None:
+        values = "; ".join(f"{name} {value}" for name, value in wording.accuracy(report.accuracy))
+        number = wording.plural(report.accuracy.samples, "labelled sample")
+        lines.append(f"Accuracy ({number}): {values}.")
     fidelity = report.verify.fidelity if report.verify is not None else None
     if fidelity is not None:
         values = ", ".join(f"{name} {value}" for name, value in wording.drift(fidelity))

@@ -175,7 +175,8 @@ class Fidelity(Record):
     """Slimmed model against the original as it was: what the cut costs.
 
     ``finite`` is the share of the original's output values that are finite numbers; the others tell
-    nothing, and where only the slimmed model's is one, it counts as a value lost.
+    nothing, and where only the slimmed model's is one, it counts as a value lost. ``*_ci95``
+    are over calibration samples: Wilson's for the agreement, bootstrap for cosine and SQNR.
     """
 
     data: Literal["random", "calibration"]
@@ -185,6 +186,41 @@ class Fidelity(Record):
     sqnr_db: float | None
     max_rel: float
     top1_agree: float | None = None
+    cosine_ci95: tuple[float, float] | None = None
+    sqnr_db_ci95: tuple[float, float] | None = None
+    top1_agree_ci95: tuple[float, float] | None = None
+    preprocessing: str = ""
+    notes: list[str] = Field(default_factory=list)
+
+
+class TopK(Record):
+    """Share of samples whose class is among the best k scores; ``change`` is after less before.
+
+    Intervals are Wilson's, that of the change Newcombe's for paired shares: same samples twice.
+    """
+
+    before: float
+    after: float
+    before_ci95: tuple[float, float]
+    after_ci95: tuple[float, float]
+    change_ci95: tuple[float, float]
+
+    @property
+    def change(self) -> float:
+        """After less before."""
+        return self.after - self.before
+
+
+class Accuracy(Record):
+    """Original and slimmed model on the same labelled samples; ``top5`` with 6 classes or more."""
+
+    data: str
+    samples: int
+    classes: int
+    preprocessing: str = ""
+    top1: TopK
+    top5: TopK | None = None
+    notes: list[str] = Field(default_factory=list)
 
 
 class ParityCheck(Record):
@@ -284,6 +320,7 @@ class Report(Record):
     passes: list[PassRow]
     totals: Totals
     verify: Verify | None
+    accuracy: Accuracy | None = None
     latency: list[LatencyRow]
     layout: LayoutCheck | None
     gates: list[Gate] = Field(default_factory=list)

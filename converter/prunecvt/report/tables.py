@@ -154,6 +154,10 @@ def _totals(report: Report, plain: bool) -> Table:
 
 def _drift_lines(report: Report, width: int, plain: bool) -> list[Text]:
     lines = []
+    if report.accuracy is not None:
+        values = "; ".join(f"{name} {value}" for name, value in wording.accuracy(report.accuracy))
+        number = wording.plural(report.accuracy.samples, "labelled sample")
+        lines.append(_text(f"accuracy ({number}): {values}", plain, "bold"))
     fidelity = report.verify.fidelity if report.verify is not None else None
     if fidelity is not None:
         values = ", ".join(f"{name} {value}" for name, value in wording.drift(fidelity))

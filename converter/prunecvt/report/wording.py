@@ -13,7 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from prunecvt.evaluation.intervals import wilson
 from prunecvt.report.schema import (
+    Accuracy,
     Change,
     Fidelity,
     GroupRow,
@@ -162,13 +164,7 @@ def verdict(row: LatencyRow) -> str:
 
 def agreement_interval(share: float, samples: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share seen in ``samples`` samples."""
-    if samples < 1:
-        return 0.0, 1.0
-    z = 1.959964
-    spread = z * math.sqrt(share * (1 - share) / samples + z * z / (4 * samples * samples))
-    middle = share + z * z / (2 * samples)
-    scale = 1 + z * z / samples
-    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+    return wilson(share, samples)
 
 
 def samples(fidelity: Fidelity) -> str:
@@ -180,14 +176,32 @@ def drift(fidelity: Fidelity) -> list[tuple[str, str]]:
     """The drift from the original as (name, value) pairs; what is not known is left out."""
     rows = [
         ("max relative", significant(fidelity.max_rel)),
-        ("cosine", f"{fidelity.cosine:.5f}"),
+        ("cosine", f"{fidelity.cosine:.5f}{_interval(fidelity.cosine_ci95, 5)}"),
     ]
     if fidelity.sqnr_db is not None:
-        rows.append(("SQNR", f"{fidelity.sqnr_db:.1f} dB"))
+        rows.append(("SQNR", f"{fidelity.sqnr_db:.1f} dB{_interval(fidelity.sqnr_db_ci95, 1)}"))
     if fidelity.top1_agree is not None:
         low, high = agreement_interval(fidelity.top1_agree, fidelity.samples)
         interval = f"95 % CI {100 * low:.1f} to {percent(high)}"
         rows.append(("top-1 agreement", f"{percent(fidelity.top1_agree)} ({interval})"))
+    return rows
+
+
+def _interval(interval: tuple[float, float] | None, decimals: int) -> str:
+    if interval is None:
+        return ""
+    low, high = (f"{value:.{decimals}f}" for value in interval)
+    return f" (95 % CI {low} to {high})"
+
+
+def accuracy(found: Accuracy) -> list[tuple[str, str]]:
+    """Right answers before and after as (name, value) pairs."""
+    rows = []
+    for name, top in (("top-1", found.top1), ("top-5", found.top5)):
+        if top is not None:
+            low, high = (f"{100 * value:+.2f}" for value in top.change_ci95)
+            change = f"{100 * top.change:+.2f} points, 95 % CI {low} to {high}"
+            rows.append((name, f"{percent(top.before, 2)} -> {percent(top.after, 2)} ({change})"))
     return rows
 
 

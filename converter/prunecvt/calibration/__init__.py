@@ -1,0 +1,1 @@
+"""Users' data: arrays, images and Python objects become batches that a model takes."""

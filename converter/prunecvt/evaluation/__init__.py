@@ -1,0 +1,1 @@
+"""Accuracy on labelled data, before and after, with confidence intervals."""
