@@ -87,7 +87,7 @@ def image_feeds(
 
     notes: tuple[str, ...] = ()
     if target.assumed:
-        text = f"of the images' preprocessing was assumed: {', '.join(target.assumed)}"
+        text = f"how the images are prepared was assumed: {', '.join(target.assumed)}"
         notes = (f"{text}; state it with --resize --crop --scale --mean --std or a calib.toml",)
     return Feeds(make, runs, target.text, notes)
 
