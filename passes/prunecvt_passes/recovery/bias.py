@@ -51,18 +51,19 @@ def absorb(
         gone = _gone(groups, kept, linear.node.inputs[0], 1 if linear.spatial else -1)
         if linear.weight in own and gone is not None and gone.any():
             pairs.append((aim_of(dense, linear), aim_of(slim, own[linear.weight], grow), gone))
-    sources = [aim.linear.node.inputs[0] for aim, _, _ in pairs]
+    nodes = [aim.linear.node for aim, _, _ in pairs]
+    wanted = [name for node in nodes for name in (node.inputs[0], node.outputs[0])]
     chance = np.random.default_rng(0)
-    with Walk(dense, calibration.fit, sources) as walk:
+    with Walk(dense, calibration.fit, wanted) as walk:
         for aim, slim_aim, gone in pairs:
-            walk.to(aim.linear.node.index)
+            walk.to(aim.linear.node.index + 1)
             shift = _shift(walk, aim, gone, chance)
             keep = _gone(groups, kept, aim.linear.node.outputs[0], 1 if aim.linear.spatial else -1)
             if keep is not None:
                 shift = shift[~keep]
             old = bias_values(slim, slim_aim)
             set_bias(slim, slim_aim, shift if old is None else old.astype(np.float64) + shift)
-            walk.release([aim.linear.node.inputs[0]])
+            walk.release([aim.linear.node.inputs[0], aim.linear.node.outputs[0]])
     return slim.model
 
 
@@ -77,10 +78,9 @@ def _shift(walk: Walk, aim: Aim, gone: Bools, chance: np.random.Generator) -> Fl
     """W_p E[x_p] for every output channel of the original."""
     linear, total, count = aim.linear, np.zeros(0), 0
     kernel = walk.graph.model.weights[linear.weight].shape
-    out = walk.graph.shape(linear.node.outputs[0]) or ()
     for batch in range(walk.batches):
         values = walk.get(batch, linear.node.inputs[0])
-        shape = (len(values), *out[1:]) if linear.spatial else (*values.shape[:-1], out[-1])
+        shape = walk.get(batch, linear.node.outputs[0]).shape
         places = positions(linear, shape, PLACES if linear.spatial else 1 << 20, chance)
         rows: Array = patches(linear, values, shape, kernel, places)
         sums = rows.sum(1, dtype=np.float64)
