@@ -21,6 +21,7 @@ from prunecvt.report.wording import drift
 
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 RESNET = SAMPLES / "digits_resnet.onnx"
+CALIB = SAMPLES / "digits_calib.npz"
 PUBLIC = {
     "GateError",
     "InputError",
@@ -111,7 +112,7 @@ def test_errors_carry_code_and_exit_code(tmp_path: Path) -> None:
 
 
 def test_calibration_inputs_are_used_for_the_checks() -> None:
-    result = prunecvt.slim(RESNET, ratio=0.1, calib=SAMPLES / "digits_calib.npz")
+    result = prunecvt.slim(RESNET, ratio=0.1, criterion="share", recover="none", calib=CALIB)
     assert result.report.verify is not None
     fidelity = result.report.verify.fidelity
     assert fidelity is not None

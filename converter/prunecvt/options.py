@@ -13,6 +13,8 @@ from prunecvt.calibration.preprocessing import Preprocessing
 from prunecvt.calibration.source import Calibration, Data, data_name, data_of
 from prunecvt.errors import UsageError
 from prunecvt_passes.choose import Budget, Scope
+from prunecvt_passes.recovery.recover import Method, Remedy
+from prunecvt_passes.target import parse_target
 from prunecvt_passes.units import AttentionUnit, GroupedUnit, Units
 
 RTOL = 1e-4
@@ -25,7 +27,10 @@ class Options:
     Attributes:
         ratio: share of the channels that can be cut.
         criterion: how channels are scored, ``auto`` for the best that the model allows.
-        scope: ``layer`` takes the ratio of every group, ``global`` one threshold over all.
+        scope: ``layer`` takes the ratio of every group, ``global`` one threshold over all,
+            ``error`` the channels whose error is smallest.
+        target: instead of the ratio, what may be left: ``macs=0.5``, ``params=0.5`` or
+            ``bytes=4MB``; channels are taken as by ``error``, where they save most of it.
         round_to: ``auto`` (multiples of 8) or the multiple that widths are rounded up to.
         min_channels: no group goes below it, unless it is smaller.
         max_ratio_per_layer: no group loses a larger share.
@@ -35,12 +40,14 @@ class Options:
         grouped_unit: ``channel`` removes as many channels of every group of a grouped convolution,
             ``group`` whole groups.
         allow_inexact: also cut what a normalisation works across; such groups are marked.
-        recover: how accuracy is won back; only ``none`` so far.
+        recover: how accuracy is won back: ``none``; ``bias`` puts the mean of what was removed into
+            biases; ``refit`` fits the kept weights to the original's activations; ``auto`` is what
+            agrees best on held-out calibration data, ``none`` without such data.
         passes: names of installed passes (entry points ``prunecvt.passes``) to run after the cut.
         fold_bn: fold BatchNormalization into the written model.
         input_shape: input -> sizes, for dynamic inputs.
-        calib: data to check and compare on: .npz or .npy, a folder of images, a calib.toml; in
-            Python also arrays, a dictionary of them, or what yields samples.
+        calib: data to score, recover, check and compare on: .npz or .npy, a folder of images, a
+            calib.toml; in Python also arrays, a dictionary of them, or what yields samples.
         calib_count: samples of it, evenly spread; None for what calib.toml says, or 1,024.
         eval: labelled data that accuracy is measured on, before and after.
         resize, crop, scale, mean, std, layout, color: what is done to images (``Preprocessing``).
@@ -62,6 +69,7 @@ class Options:
     ratio: float = 0.4
     criterion: str = "auto"
     scope: Scope = "layer"
+    target: str = ""
     round_to: Literal["auto"] | int = "auto"
     min_channels: int = 1
     max_ratio_per_layer: float = 0.9
@@ -70,7 +78,7 @@ class Options:
     attention_unit: AttentionUnit = "head"
     grouped_unit: GroupedUnit = "channel"
     allow_inexact: bool = False
-    recover: Literal["none"] = "none"
+    recover: Method = "auto"
     passes: tuple[str, ...] = ()
     fold_bn: bool = True
     input_shape: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -113,7 +121,10 @@ class Options:
                     f"no option is called '{name}'",
                     help=f"known are {', '.join(sorted(known))}",
                 )
-        options = Options(**{name: _plain(name, value) for name, value in values.items()})
+        stated = {
+            name: value for name, value in values.items() if name != "ratio" or value is not None
+        }
+        options = Options(**{name: _plain(name, value) for name, value in stated.items()})
         for name in ("ratio", "max_ratio_per_layer", "rtol", "atol", "timeout"):
             _number(name, getattr(options, name), (int, float))
         for name in ("min_channels", "threads", "seed"):
@@ -123,12 +134,13 @@ class Options:
             if options.calib_count < 1:
                 raise UsageError("E201", "calib_count is 1 or more")
         _ = options.preprocessing  # refuses what cannot be read
-        _one_of("scope", options.scope, ("layer", "global"))
+        _one_of("scope", options.scope, ("layer", "global", "error"))
         _one_of("attention_unit", options.attention_unit, ("head", "channel"))
         _one_of("grouped_unit", options.grouped_unit, ("channel", "group"))
-        _one_of("recover", options.recover, ("none",))
+        _one_of("recover", options.recover, ("none", "bias", "refit", "auto"))
         if not isinstance(options.round_to, int):
             _one_of("round_to", options.round_to, ("auto",))
+        _check_target(options.target, "ratio" in stated)
         if options.threads < 1 or options.min_channels < 1:
             raise UsageError("E201", "threads and min_channels are 1 or more")
         if options.seed < 0:
@@ -150,7 +162,15 @@ class Options:
             self.max_ratio_per_layer,
             tuple(self.keep),
             tuple(self.only),
+            parse_target(self.target) if self.target else None,
+            self.fold_bn,
         )
+
+    @property
+    def remedy(self) -> Remedy:
+        """The part that recovery reads; a target that counts weights leaves no room for more."""
+        target = self.budget.target
+        return Remedy(self.recover, self.fold_bn, target is None or target.currency == "macs")
 
     @property
     def units(self) -> Units:
@@ -210,6 +230,15 @@ def _plain(name: str, value: Any) -> Any:
         several = (value,) if isinstance(value, (str, os.PathLike)) else tuple(value or ())
         return tuple(map(Path, several)) if name == "report" else several
     return data_of(value) if name in ("calib", "eval") else value
+
+
+def _check_target(target: str, ratio_stated: bool) -> None:
+    if target:
+        parse_target(target)
+    if target and ratio_stated:
+        raise UsageError(
+            "E207", "--target and --ratio both say how much goes", help="leave one of them out"
+        )
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from prunecvt.calibrating import calibrate
 from prunecvt.checks import (
     Contract,
     Outcomes,
@@ -31,7 +32,10 @@ from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Dense, Source
 from prunecvt_passes.pipeline import Facts, Pass
 from prunecvt_passes.plan import Plan, write_down
-from prunecvt_passes.recipes import ANALYSE, CUT, DECIDE, FOLD, REPLAY
+from prunecvt_passes.recipes import ALLOCATE, ANALYSE, CUT, DECIDE, FOLD, RECOVER, REPLAY
+from prunecvt_passes.recovery.curve import NO_CURVES, Curves
+from prunecvt_passes.recovery.measure import measure
+from prunecvt_passes.recovery.recover import Recovery
 from prunecvt_passes.score import Criterion, Scores
 from prunecvt_passes.shapes import infer
 
@@ -54,6 +58,7 @@ class Slimmed:
         facts: everything else.
         before, after: what both cost.
         oracle: the masked-dense check of the cut; None where checks were left out.
+        recovery: what was done for the accuracy.
     """
 
     source: Model
@@ -65,6 +70,7 @@ class Slimmed:
     before: Cost
     after: Cost
     oracle: OracleCheck | None
+    recovery: Recovery | None = None
 
     @property
     def groups(self) -> Groups:
@@ -80,6 +86,11 @@ class Slimmed:
     def scores(self) -> Scores | None:
         """What the channels were scored; None where a plan was replayed."""
         return self.facts.values.get(Scores)
+
+    @property
+    def curves(self) -> Curves:
+        """The groups' error curves; empty where none were measured."""
+        return self.facts.get(Curves) if Curves in self.facts.values else NO_CURVES
 
     @property
     def fidelity(self) -> Fidelity | None:
@@ -123,7 +134,7 @@ def analyse(
         The facts, the SHA-256 of the model's file, and its path (None from memory).
     """
     facts, sha256, path = _loaded(model, options)
-    pipeline.run((*ANALYSE, *DECIDE), facts, progress)
+    pipeline.run((*ANALYSE, calibrate, *_deciding(options, facts)), facts, progress)
     return facts, sha256, path
 
 
@@ -142,7 +153,7 @@ def slim_in_memory(
         PrunecvtError: as ``prunecvt.errors`` lists them.
     """
     facts, sha256, path = _loaded(model, options, plan)
-    passes = [*ANALYSE, *(DECIDE if plan is None else REPLAY), *CUT]
+    passes = [*ANALYSE, calibrate, *(_deciding(options, facts) if plan is None else REPLAY), *CUT]
     if options.fold_bn:
         passes += FOLD
     foreign = pipeline.named_passes(options.passes)
@@ -150,16 +161,35 @@ def slim_in_memory(
         passes += CHECK
     pipeline.run(passes, facts, progress)
     oracle = facts.values.get(OracleCheck)  # of the cut alone: what edits afterwards outdates it
-    passes = foreign
+    cut = facts.get(Model)
+    pipeline.run(RECOVER[:1], facts, progress)
+    recovery = facts.get(Recovery)  # what it gives outdates what it was made from
+    edits = [*(RECOVER[1:] if recovery.model is not cut else ()), *foreign]
     if options.verify:
-        passes += [check_contract, run_slimmed, *COMPARE] if foreign else COMPARE
+        edits += [check_contract, run_slimmed, *COMPARE] if edits else COMPARE
     if options.evaluation is not None:
-        passes = [*passes, *JUDGE]
-    pipeline.run(passes, facts, progress)
-    return _finished(facts, sha256, path, oracle)
+        edits = [*edits, *JUDGE]
+    pipeline.run(edits, facts, progress)
+    return _finished(facts, sha256, path, oracle, recovery)
 
 
-def _finished(facts: Facts, sha256: str, path: Path | None, oracle: OracleCheck | None) -> Slimmed:
+def _deciding(options: Options, facts: Facts) -> tuple[Pass, ...]:
+    """The passes that score and choose; curves are measured only where the scores are theirs."""
+    measured: tuple[Pass, ...] = (measure,)
+    if options.criterion not in ("auto", "obs"):
+        measured = ()
+        facts.put(NO_CURVES)
+    by_error = options.scope == "error" or options.budget.target is not None
+    return (*measured, *(ALLOCATE if by_error else DECIDE))
+
+
+def _finished(
+    facts: Facts,
+    sha256: str,
+    path: Path | None,
+    oracle: OracleCheck | None,
+    recovery: Recovery,
+) -> Slimmed:
     dense, model = facts.get(Dense), facts.get(Model)
     shapes, _ = infer(model, dense.sizes)
     return Slimmed(
@@ -172,6 +202,7 @@ def _finished(facts: Facts, sha256: str, path: Path | None, oracle: OracleCheck 
         cost(dense.graph, dense.batch),
         cost(index(model, shapes), dense.batch),
         oracle,
+        recovery,
     )
 
 
@@ -187,6 +218,7 @@ def _loaded(
         facts.put(plan)
     facts.put(Criterion(options.criterion, options.seed))
     facts.put(options.budget)
+    facts.put(options.remedy)
     facts.put(TrialRequest(options.seed, options.calibration))
     if options.evaluation is not None:
         facts.put(EvaluationRequest(options.evaluation))

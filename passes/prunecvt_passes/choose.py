@@ -17,8 +17,9 @@ import numpy as np
 from prunecvt_passes.errors import UsageError
 from prunecvt_passes.groups import Bools, Group, Groups, Ints
 from prunecvt_passes.score import Scores
+from prunecvt_passes.target import Target
 
-Scope = Literal["layer", "global"]
+Scope = Literal["layer", "global", "error"]
 STEP = 8  # channels; both runtimes' kernels step by 8, and onnxruntime's blocked path needs 4 or 8
 
 
@@ -30,12 +31,14 @@ class Budget:
         ratio: share of the channels that can be cut, 0 to below 1; rounded down to whole channels,
             to the nearest number of whole heads or other units of ``STEP`` channels and more.
         scope: ``layer`` takes that share of every group, ``global`` one threshold over all of them
-            (Network Slimming; Liu et al., 2017).
+            (Network Slimming; Liu et al., 2017), ``error`` what costs least (``allocate.py``).
         round_to: ``auto``, or the multiple that widths are rounded up to.
         min_channels: no group goes below it, unless it is smaller.
         max_ratio_per_layer: no group loses a larger share.
         keep: patterns of names (node or tensor) whose groups stay whole.
         only: where given, groups that match none of these patterns stay whole.
+        target: what may be left, instead of ``ratio``; it is taken as by ``error``.
+        fold: whether BatchNormalization will be folded, which saves parameters too.
     """
 
     ratio: float = 0.4
@@ -45,6 +48,8 @@ class Budget:
     max_ratio_per_layer: float = 0.9
     keep: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    target: Target | None = None
+    fold: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def choose(groups: Groups, scores: Scores, budget: Budget) -> Removal:
     """
     check(groups, budget)
     reasons: dict[int, str] = {}
-    open_groups = [g for g in groups.groups if _is_open(groups, g, budget, reasons)]
+    open_groups = [g for g in groups.groups if is_open(groups, g, budget, reasons)]
     wanted = _wanted(groups, open_groups, scores, budget)
     removed = np.zeros(groups.total, bool)
     for group in open_groups:
@@ -78,7 +83,7 @@ def choose(groups: Groups, scores: Scores, budget: Budget) -> Removal:
             continue
         order = np.argsort(scores.values[group.classes], kind="stable")
         removed[group.classes[order[: group.size - count]]] = True
-    removed = _without_empty(groups, scores, removed)
+    removed = without_empty(groups, scores, removed)
     for group in open_groups:
         if not removed[group.classes].any():
             reasons.setdefault(group.id, "its channels are the last ones of a tensor")
@@ -119,7 +124,8 @@ def _matches(names: set[str], patterns: Sequence[str]) -> str:
     return next((p for p in patterns if fnmatch.filter(names, p)), "")
 
 
-def _is_open(groups: Groups, group: Group, budget: Budget, reasons: dict[int, str]) -> bool:
+def is_open(groups: Groups, group: Group, budget: Budget, reasons: dict[int, str]) -> bool:
+    """Whether the budget lets the group be cut; if not, ``reasons`` gets why."""
     names = _names(groups, group)
     kept = _matches(names, budget.keep)
     if kept:
@@ -131,7 +137,7 @@ def _is_open(groups: Groups, group: Group, budget: Budget, reasons: dict[int, st
     return group.id not in reasons
 
 
-def _floor(group: Group, budget: Budget) -> int:
+def floor_of(group: Group, budget: Budget) -> int:
     """Fewest classes the group may keep."""
     step = STEP if group.per_group else -(-STEP // group.channels)  # a class may be a whole head
     least = max(1, budget.min_channels, step if budget.round_to == "auto" else 1)
@@ -144,7 +150,9 @@ def _wanted(
 ) -> dict[int, int]:
     """Group id -> channels to keep before rounding."""
     if budget.scope == "layer":
-        return {g.id: max(g.size - _share(g, budget.ratio), _floor(g, budget)) for g in open_groups}
+        return {
+            g.id: max(g.size - _share(g, budget.ratio), floor_of(g, budget)) for g in open_groups
+        }
     taken = _lowest(groups, open_groups, scores, budget)
     return {g.id: g.size - int(taken[g.classes].sum()) for g in open_groups}
 
@@ -163,7 +171,7 @@ def _lowest(groups: Groups, open_groups: list[Group], scores: Scores, budget: Bu
     candidates: list[Ints] = []
     for group in open_groups:
         order = np.argsort(scores.values[group.classes], kind="stable")
-        candidates.append(group.classes[order[: group.size - _floor(group, budget)]])
+        candidates.append(group.classes[order[: group.size - floor_of(group, budget)]])
     if candidates:
         pool = np.concatenate(candidates)
         count = math.floor(budget.ratio * sum(g.size for g in open_groups) + 1e-9)
@@ -188,14 +196,14 @@ def _rounded(group: Group, count: int, budget: Budget) -> tuple[int, str]:
     step = step_of(group, budget.round_to)
     rounded = min(group.size, -(-count // step) * step)
     if count == group.size:
-        floor = _floor(group, budget)
+        floor = floor_of(group, budget)
         if floor == group.size:
             return count, f"it has {group.size} channels, and {floor} must stay"
         return count, "the ratio takes none of its channels"
     return rounded, f"keeps {count} of {group.size}, which rounds up to all by steps of {step}"
 
 
-def _without_empty(groups: Groups, scores: Scores, removed: Bools) -> Bools:
+def without_empty(groups: Groups, scores: Scores, removed: Bools) -> Bools:
     """Gives the best channel back to any labelled axis that would lose all of its channels."""
     removed = removed.copy()
     for axes in groups.channels.axes.values():

@@ -10,6 +10,8 @@ from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Dense, normalise
 from prunecvt_passes.pipeline import Pass
 from prunecvt_passes.plan import replay
+from prunecvt_passes.recovery.allocate import allocate
+from prunecvt_passes.recovery.recover import recover, try_recovery
 from prunecvt_passes.rules import RULES
 from prunecvt_passes.score import score
 from prunecvt_passes.slice import remove
@@ -29,7 +31,9 @@ def draft(dense: Dense) -> Model:
 ANALYSE: tuple[Pass, ...] = (normalise, label, solve)
 DECIDE: tuple[Pass, ...] = (score, choose)
 REPLAY: tuple[Pass, ...] = (replay,)
+ALLOCATE: tuple[Pass, ...] = (score, allocate)
 CUT: tuple[Pass, ...] = (draft, remove)
 FOLD: tuple[Pass, ...] = (fold_batch_norms,)
+RECOVER: tuple[Pass, ...] = (try_recovery, recover)
 
-__all__ = ["ANALYSE", "CUT", "DECIDE", "FOLD", "REPLAY", "draft", "label"]
+__all__ = ["ALLOCATE", "ANALYSE", "CUT", "DECIDE", "FOLD", "RECOVER", "REPLAY", "draft", "label"]

@@ -18,6 +18,7 @@ from prunecvt_passes.graph import Graph, Node
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Array
 from prunecvt_passes.quantization import weight_values
+from prunecvt_passes.recovery.curve import NO_CURVES, Curves, complete, scores_of
 from prunecvt_passes.share import shares
 
 Floats = npt.NDArray[np.float64]
@@ -44,15 +45,19 @@ class Scores:
     values: Floats
 
 
-def score(groups: Groups, criterion: Criterion) -> Scores:
-    """Scores every class that can be cut.
+def score(groups: Groups, criterion: Criterion, curves: Curves = NO_CURVES) -> Scores:
+    """Scores every class that can be cut; ``auto`` is ``obs`` where there are error curves.
 
     Raises:
-        UsageError: E210, no such criterion; E211, the model lacks what the criterion needs.
+        UsageError: E210, no such criterion; E211, what the criterion needs is lacking.
     """
-    name = AUTO if criterion.name == "auto" else criterion.name
+    name = criterion.name
+    if name == "auto":
+        name = OBS if curves else AUTO
+    if name == OBS:
+        return Scores(name, obs(groups, curves))
     if name not in CRITERIA:
-        known = ", ".join(["auto", *sorted(CRITERIA)])
+        known = ", ".join(["auto", *sorted([OBS, *CRITERIA])])
         raise UsageError("E210", f"no criterion is called '{name}'", help=f"known are {known}")
     values = CRITERIA[name](groups, criterion.seed)
     return Scores(name, np.where(groups.group_of >= 0, values, 0.0))
@@ -181,6 +186,19 @@ def random(groups: Groups, seed: int) -> Floats:
     return np.random.default_rng(seed).random(groups.total)
 
 
+def obs(groups: Groups, curves: Curves) -> Floats:
+    """The error, as far as it reaches the outputs, at which second-order elimination takes it."""
+    if not curves and groups.groups:
+        raise UsageError(
+            "E211",
+            "criterion 'obs' needs calibration data, two batches or more",
+            where=groups.channels.graph.model.source,
+            help="give some with --calib, or use --criterion share",
+        )
+    return scores_of(groups, complete(groups, curves, share(groups, 0)))
+
+
+OBS = "obs"
 # Measured best of these without data, BatchNormalization kept or folded, in both scopes: see
 # benchmarks/README.md. It needs nothing that a model could lack.
 AUTO = "share"

@@ -17,20 +17,33 @@ Output = Annotated[
     ),
 ]
 Ratio = Annotated[
-    float,
-    typer.Option(help="Share of the channels of prunable groups that goes.", rich_help_panel=_CUT),
+    Optional[float],
+    typer.Option(
+        help="Share of the channels of prunable groups that goes; 0.4 by default.",
+        show_default=False,
+        rich_help_panel=_CUT,
+    ),
+]
+Target = Annotated[
+    str,
+    typer.Option(
+        help="What may be left, instead of a ratio: macs=0.5, params=0.5 or bytes=4MB.",
+        show_default=False,
+        rich_help_panel=_CUT,
+    ),
 ]
 Criterion = Annotated[
     str,
     typer.Option(
-        help="How channels are scored: auto, bn, l1, l2, product, random, share.",
+        help="How channels are scored: auto, bn, l1, l2, obs, product, random, share.",
         rich_help_panel=_CUT,
     ),
 ]
 Scope = Annotated[
     str,
     typer.Option(
-        help="layer: the ratio of every group; global: one threshold over all.",
+        help="layer: the ratio of every group; global: one threshold over all; error: where it "
+        "costs least.",
         rich_help_panel=_CUT,
     ),
 ]
@@ -80,7 +93,12 @@ AllowInexact = Annotated[
         rich_help_panel=_CUT,
     ),
 ]
-Recover = Annotated[str, typer.Option(help="How accuracy is won back: none.", rich_help_panel=_CUT)]
+Recover = Annotated[
+    str,
+    typer.Option(
+        help="How accuracy is won back with --calib: none, bias, refit, auto.", rich_help_panel=_CUT
+    ),
+]
 Passes = Annotated[
     Optional[list[str]],
     typer.Option(

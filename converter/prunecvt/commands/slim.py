@@ -15,7 +15,8 @@ def slim(
     context: typer.Context,
     model: flags.Input,
     output: flags.Output = None,
-    ratio: flags.Ratio = 0.4,
+    ratio: flags.Ratio = None,
+    target: flags.Target = "",
     criterion: flags.Criterion = "auto",
     scope: flags.Scope = "layer",
     round_to: flags.RoundTo = "auto",
@@ -26,7 +27,7 @@ def slim(
     attention_unit: flags.AttentionUnit = "head",
     grouped_unit: flags.GroupedUnit = "channel",
     allow_inexact: flags.AllowInexact = False,
-    recover: flags.Recover = "none",
+    recover: flags.Recover = "auto",
     passes: flags.Passes = None,
     plan: flags.PlanFile = None,
     dry_run: flags.DryRun = False,
@@ -87,7 +88,8 @@ def slim(
 def plan(
     model: flags.Input,
     output: flags.Output = None,
-    ratio: flags.Ratio = 0.4,
+    ratio: flags.Ratio = None,
+    target: flags.Target = "",
     criterion: flags.Criterion = "auto",
     scope: flags.Scope = "layer",
     round_to: flags.RoundTo = "auto",
@@ -101,6 +103,7 @@ def plan(
     force: flags.Force = False,
     json: flags.Json = False,
     input_shape: flags.InputShapes = None,
+    calib: flags.Calib = None,
     allow_nonfinite: flags.Nonfinite = False,
     seed: flags.Seed = 0,
     max_memory: flags.MaxMemory = None,
@@ -115,7 +118,17 @@ def plan(
 
 _RENAMED = {"max_ratio": "max_ratio_per_layer"}
 _DECIDES = (
-    *("ratio", "criterion", "scope", "round_to", "min_channels", "max_ratio", "keep", "only"),
+    *(
+        "ratio",
+        "target",
+        "criterion",
+        "scope",
+        "round_to",
+        "min_channels",
+        "max_ratio",
+        "keep",
+        "only",
+    ),
     *("attention_unit", "grouped_unit", "allow_inexact"),
     *("recover", "passes", "fold_bn", "ir", "fp16", "bench", "force"),
     *("calib", "verify", "rtol", "atol", "allow_nonfinite"),
@@ -128,7 +141,7 @@ def _refuse_beside_plan(context: typer.Context) -> None:
     """A plan decides everything: flags that would decide something are refused beside it."""
     from prunecvt.errors import UsageError
 
-    for name in _DECIDES[:11]:
+    for name in _DECIDES[:12]:
         source = context.get_parameter_source(name)
         if source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP"):
             raise UsageError(

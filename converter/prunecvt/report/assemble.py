@@ -14,6 +14,7 @@ import onnx
 
 from prunecvt.options import Options
 from prunecvt.report.schema import (
+    Agreement,
     Change,
     GroupRow,
     InputFile,
@@ -24,6 +25,7 @@ from prunecvt.report.schema import (
     ParityCheck,
     PassRow,
     Port,
+    RecoveryRow,
     Report,
     Run,
     ScoreRange,
@@ -33,6 +35,7 @@ from prunecvt.report.schema import (
     Verify,
 )
 from prunecvt.runtimes.environment import describe
+from prunecvt.runtimes.openvino_ir import UNBOUNDED
 from prunecvt.slimming import Slimmed, file_sha256
 from prunecvt.version import VERSION
 from prunecvt_passes.choose import Removal
@@ -42,6 +45,8 @@ from prunecvt_passes.inexact import inexact_nodes
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.plan import Plan
+from prunecvt_passes.recovery.curve import NO_CURVES, Curves
+from prunecvt_passes.recovery.recover import Recovery
 from prunecvt_passes.samples import dimensions, graph_inputs
 from prunecvt_passes.score import Scores
 
@@ -59,12 +64,38 @@ def port_rows(model: Model) -> list[Port]:
     return rows
 
 
-def group_rows(groups: Groups, removal: Removal, scores: Scores | None) -> list[GroupRow]:
+def group_rows(
+    groups: Groups, removal: Removal, scores: Scores | None, curves: Curves = NO_CURVES
+) -> list[GroupRow]:
     """One row per group that can be cut."""
     inexact = inexact_nodes(groups)
-    return [
+    rows = [
         _group_row(group, removal, scores, inexact.get(group.id, ())) for group in groups.groups
     ]
+    measured = scores is not None and scores.criterion == "obs"
+    return [
+        row.model_copy(update={"error": curves.error(row.id, row.channels_before, len(row.kept))})
+        if measured
+        else row
+        for row in rows
+    ]
+
+
+def recovery_row(recovery: Recovery | None) -> RecoveryRow | None:
+    """What recovery did; None where none was tried."""
+    if recovery is None or recovery.before is None or recovery.after is None:
+        return None
+    before, after = (
+        Agreement(error=min(quality.error, UNBOUNDED), top1_agree=quality.agreement)
+        for quality in (recovery.before, recovery.after)
+    )
+    return RecoveryRow(
+        method=recovery.method,  # type: ignore[arg-type]
+        samples=recovery.samples,
+        before=before,
+        after=after,
+        seconds=round(recovery.seconds, 3),
+    )
 
 
 def _group_row(
@@ -221,7 +252,7 @@ class Written:
 def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopwatch) -> Report:
     """The whole report."""
     proto = slimmed.source.proto
-    rows = group_rows(slimmed.groups, slimmed.removal, slimmed.scores)
+    rows = group_rows(slimmed.groups, slimmed.removal, slimmed.scores, slimmed.curves)
     counted = totals(slimmed, written.bytes)
     return Report(
         status="ok" if slimmed.removal.removed.any() else "nothing-to-prune",
@@ -255,6 +286,7 @@ def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopw
         totals=counted,
         verify=verify_row(slimmed, written.parity, list(written.left_out)),
         accuracy=slimmed.accuracy,
+        recovery=recovery_row(slimmed.recovery),
         latency=list(written.latency),
         layout=written.layout,
         warnings=cautions(slimmed, options, written.layout),
@@ -349,7 +381,7 @@ def _small_cut(slimmed: Slimmed, options: Options) -> list[str]:
     asked = options.ratio * sum(group.size for group in groups)
     cut = int(slimmed.removal.removed.sum())
     rounded = sum("rounds up" in reason for reason in slimmed.removal.reasons.values())
-    if slimmed.scores is None or not rounded or cut > 0.75 * asked:
+    if options.target or slimmed.scores is None or not rounded or cut > 0.75 * asked:
         return []
     share = cut / sum(group.size for group in groups)
     return [

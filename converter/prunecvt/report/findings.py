@@ -96,8 +96,10 @@ def _of_drift(report: Report) -> list[str]:
     if cut_groups(report) and not recovered(report):
         notes.append(
             "No recovery was done: the kept weights are the original's. Expect to lose "
-            "accuracy, all of it at high ratios; cut less, or fine-tune the result."
+            "accuracy, all of it at high ratios; give data with --calib, cut less, or fine-tune."
         )
+    if report.recovery is not None and report.recovery.method == "none":
+        notes.append("No recovery agreed better with the original on held-out data than none.")
     fidelity = report.verify.fidelity if report.verify is not None else None
     if fidelity is not None and fidelity.finite < 1:
         notes.append(

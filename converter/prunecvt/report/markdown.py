@@ -71,6 +71,9 @@ def _measures(report: Report) -> list[str]:
     if fidelity is not None:
         values = ", ".join(f"{name} {value}" for name, value in wording.drift(fidelity))
         lines.append(f"Drift ({wording.samples(fidelity)}): {values}.")
+    if report.recovery is not None:
+        line = wording.recovery_line(report.recovery)
+        lines.append(f"{line[0].upper()}{line[1:]}.")
     rows = wording.checks(report.verify)
     text = f"Checks: {wording.checks_passed(rows)}"
     for word in ("failed", "left out"):

@@ -97,6 +97,8 @@ class GroupRow(Record):
     ``members`` names the output tensors of the producing nodes; ``reason`` says why a group that
     could be cut was left whole, and is "" where it was cut. ``inexact`` names what normalises
     over these channels or takes their mean, and works on fewer of them then (``--allow-inexact``).
+    ``error`` is what its readers lose by the cut once they are refitted, relative to the variance
+    of what they feed and summed over them, where that was measured.
     """
 
     id: int
@@ -107,6 +109,7 @@ class GroupRow(Record):
     score: ScoreRange | None = None
     reason: str = ""
     inexact: list[str] = Field(default_factory=list)
+    error: float | None = None
 
 
 class SkippedRow(Record):
@@ -223,6 +226,27 @@ class Accuracy(Record):
     notes: list[str] = Field(default_factory=list)
 
 
+class Agreement(Record):
+    """Outputs on held-out calibration data, against the original's.
+
+    ``error`` is squared and relative to the variance of the original's outputs; ``top1_agree`` is
+    None where the first output is no classes.
+    """
+
+    error: float
+    top1_agree: float | None = None
+
+
+class RecoveryRow(Record):
+    """What was done for the accuracy, judged on ``samples`` that nothing was fitted on."""
+
+    method: Literal["none", "bias", "refit"]
+    samples: int
+    before: Agreement
+    after: Agreement
+    seconds: float
+
+
 class ParityCheck(Record):
     """The same file in another runtime."""
 
@@ -321,6 +345,7 @@ class Report(Record):
     totals: Totals
     verify: Verify | None
     accuracy: Accuracy | None = None
+    recovery: RecoveryRow | None = None
     latency: list[LatencyRow]
     layout: LayoutCheck | None
     gates: list[Gate] = Field(default_factory=list)

@@ -20,6 +20,7 @@ from prunecvt.report.schema import (
     Fidelity,
     GroupRow,
     LatencyRow,
+    RecoveryRow,
     Report,
     SkippedRow,
     Verify,
@@ -289,6 +290,17 @@ def cut_groups(report: Report) -> int:
 
 def recovered(report: Report) -> bool:
     """Whether a pass that recovers accuracy changed the model."""
+    if report.recovery is not None and report.recovery.method != "none":
+        return True
     return any(
         row.changed and any(word in row.name for word in RECOVERY_PASSES) for row in report.passes
     )
+
+
+def recovery_line(row: RecoveryRow) -> str:
+    """What recovery did, in one line."""
+    text = f"recovery by {row.method}: output error {row.before.error:.3g} -> {row.after.error:.3g}"
+    if row.before.top1_agree is not None and row.after.top1_agree is not None:
+        text += f", top-1 agreement {percent(row.before.top1_agree)}"
+        text += f" -> {percent(row.after.top1_agree)}"
+    return f"{text} on {row.samples} held-out samples ({row.seconds:.0f} s)"

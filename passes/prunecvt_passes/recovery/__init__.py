@@ -1,0 +1,1 @@
+"""What unlabelled data is used for: error curves, allocation under a price, closed-form refits."""

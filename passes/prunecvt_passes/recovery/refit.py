@@ -1,0 +1,149 @@
+"""Least-squares refit of every linear node of a slimmed model, in the order of the graph.
+
+Inputs come from the slimmed model as it is by then, targets from the original ("asymmetric"; He et
+al., 2017, "Channel pruning for accelerating very deep neural networks"; Zhang et al., 2015). Where
+the node's output is added to another tensor, the sum is the target and the slimmed model's other
+summand is taken off it, so that a branch also mends the drift of its shortcut.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from prunecvt_passes.choose import Removal
+from prunecvt_passes.graph import Graph
+from prunecvt_passes.groups import Bools, Groups
+from prunecvt_passes.model import Array, Model
+from prunecvt_passes.recovery.aim import Aim, aim_of, bias_values
+from prunecvt_passes.recovery.calibration import Calibration, samples_of
+from prunecvt_passes.recovery.edit import matrix_of, set_bias, set_matrix
+from prunecvt_passes.recovery.fit import Fit, Sample, Setting, best, error
+from prunecvt_passes.recovery.linear import linear_nodes
+from prunecvt_passes.recovery.patches import blocked, patches, positions, responses
+from prunecvt_passes.recovery.walk import Walk
+
+log = logging.getLogger("prunecvt")
+ROWS = 1 << 15  # rows that a node is fitted on, and 8 per column at least,
+ELEMENTS = 1 << 26  # as long as they hold no more numbers than this
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The original and the slimmed model, and which labels are left."""
+
+    dense: Walk
+    slim: Walk
+    groups: Groups
+    kept: Bools
+    calibration: Calibration
+
+
+def refit(
+    dense: Graph,
+    slim: Graph,
+    groups: Groups,
+    removal: Removal,
+    calibration: Calibration,
+    grow: bool = True,
+) -> Model:
+    """Refits every linear node where that helps on held-out data.
+
+    Args:
+        dense: the original in normal form.
+        slim: the slimmed model; ``slim.model`` is edited and has to be a copy.
+        groups, removal: what was cut.
+        calibration: the data.
+        grow: whether nodes without a bias may get one.
+
+    Returns:
+        ``slim.model``.
+    """
+    aims = [aim_of(slim, linear, grow) for linear in linear_nodes(slim)]
+    aims = [aim for aim in aims if aim.tensor in dense.producer]
+    feeds = (*calibration.fit, *calibration.held_out)
+    used = [n for a in aims for n in (a.linear.node.inputs[0], a.other) if n]
+    with (
+        Walk(dense, feeds, [aim.tensor for aim in aims]) as original,
+        Walk(slim, feeds, used) as own,
+    ):
+        kept = ~removal.removed[groups.class_of]
+        pair = _Pair(original, own, groups, kept, calibration)
+        for number, aim in enumerate(aims):
+            _fit(pair, aim, np.random.default_rng(number))
+    return slim.model
+
+
+def _fit(pair: _Pair, aim: Aim, chance: np.random.Generator) -> None:
+    pair.slim.to(aim.linear.node.index)
+    pair.dense.past(aim.tensor)
+    fitted, held_out = _samples(pair, aim, chance)
+    graph = pair.slim.graph
+    weight, values = matrix_of(graph, aim), bias_values(graph, aim)
+    bias = np.zeros(weight.shape[:2])
+    if values is not None:
+        bias = np.broadcast_to(values.astype(np.float64), weight.shape[0] * weight.shape[1])
+        bias = bias.reshape(weight.shape[:2])
+    elif aim.bias is None and aim.linear.node.input(2):  # shared: stays, and counts
+        shared = graph.model.weights[aim.linear.node.inputs[2]].astype(np.float64)
+        bias = shared.ravel().reshape(weight.shape[:2])
+    before, setting = Fit(weight, bias), Setting(aim.low, aim.high, aim.bias is not None)
+    fit, after = best(fitted, held_out, before, setting)
+    if fit is not before:
+        set_matrix(graph, aim, fit.weight)
+        set_bias(graph, aim, fit.bias)
+        was = error(held_out, before, setting)
+        log.info("refit %-40s %.5f -> %.5f (%g)", aim.linear.node.title, was, after, fit.ridge)
+    pair.dense.release([aim.tensor])
+    pair.slim.release([aim.linear.node.inputs[0], *([aim.other] if aim.other else [])])
+
+
+def _samples(pair: _Pair, aim: Aim, chance: np.random.Generator) -> tuple[Sample, Sample]:
+    """What is fitted on, and what judges, at places that are drawn anew for every batch."""
+    split = len(pair.calibration.fit)
+    images = samples_of(pair.calibration.fit)
+    weight = matrix_of(pair.slim.graph, aim)
+    wide = weight.shape[0] * weight.shape[2]
+    wanted = min(max(ROWS, 8 * wide), max(ELEMENTS // wide, 2 * weight.shape[2]))
+    parts: tuple[list[Sample], list[Sample]] = ([], [])
+    for batch in range(pair.slim.batches):
+        sample = _sample(pair, aim, batch, -(-wanted // images), chance)
+        parts[batch >= split].append(sample)
+    return _joined(parts[0]), _joined(parts[1])
+
+
+def _sample(
+    pair: _Pair, aim: Aim, batch: int, per_image: int, chance: np.random.Generator
+) -> Sample:
+    linear, slim = aim.linear, pair.slim
+    values = slim.get(batch, linear.node.inputs[0])
+    goal = _cut(pair, aim.tensor, pair.dense.get(batch, aim.tensor))
+    count = per_image if linear.spatial else per_image * len(values)
+    places = positions(linear, goal.shape, count, chance)
+    shape = slim.graph.model.weights[linear.weight].shape
+    rows = patches(linear, values, goal.shape, shape, places)
+    other: Array = np.zeros((1, 1, 1), np.float32)
+    if aim.other:
+        other = blocked(linear, responses(linear, slim.get(batch, aim.other), places))
+    return Sample(rows, blocked(linear, responses(linear, goal, places)), other)
+
+
+def _joined(samples: list[Sample]) -> Sample:
+    rows, goals = (
+        np.concatenate([getattr(s, name) for s in samples], axis=1) for name in ("rows", "goal")
+    )
+    first = samples[0].other
+    other = first if first.size == 1 else np.concatenate([s.other for s in samples], axis=1)
+    return Sample(rows, goals, other)
+
+
+def _cut(pair: _Pair, tensor: str, values: Array) -> Array:
+    """The original's tensor without the removed channels."""
+    for axis, labels in enumerate(pair.groups.channels.axes.get(tensor, ())):
+        if labels is not None and labels.size == values.shape[axis]:
+            keep = pair.kept[labels]
+            if not keep.all():
+                values = np.compress(keep, values, axis=axis)
+    return values
