@@ -68,3 +68,12 @@ def test_a_model_with_batch_norms_kept_is_recovered(tmp_path: Path) -> None:
     ).report
     assert report.recovery is not None and report.recovery.method == "refit"
     assert report.recovery.after.error < 0.7 * report.recovery.before.error
+
+
+def test_a_single_batch_is_said_to_be_too_little(tmp_path: Path) -> None:
+    result = prunecvt.slim(
+        trained_like(), calib=data(tmp_path, count=16), round_to=1, ir=False, bench=False
+    )
+    assert result.report.recovery is None
+    text = render_markdown(result.report)
+    assert "The calibration data fills a single batch" in text

@@ -91,6 +91,10 @@ def _of_layout(report: Report) -> list[str]:
     return [f"{plural(number, 'convolution')} fell off onnxruntime's blocked (NCHWc) path."]
 
 
+def _wants_recovery(report: Report) -> bool:
+    return report.settings.get("recover") != "none"
+
+
 def _of_drift(report: Report) -> list[str]:
     notes = []
     if cut_groups(report) and not recovered(report):
@@ -98,6 +102,8 @@ def _of_drift(report: Report) -> list[str]:
             "No recovery was done: the kept weights are the original's. Expect to lose "
             "accuracy, all of it at high ratios; give data with --calib, cut less, or fine-tune."
         )
+        if report.recovery is None and report.settings.get("calib") and _wants_recovery(report):
+            notes.append("The calibration data fills a single batch: nothing was fitted on it.")
     if report.recovery is not None and report.recovery.method == "none":
         notes.append("No recovery agreed better with the original on held-out data than none.")
     fidelity = report.verify.fidelity if report.verify is not None else None
