@@ -275,3 +275,10 @@ def test_agreement_interval_is_wilsons() -> None:
     assert low == pytest.approx(0.963, abs=1e-3)
     low, high = wording.agreement_interval(0.5, 100)
     assert (low, high) == pytest.approx((0.4038, 0.5962), abs=1e-3)
+
+
+def test_only_numbers_get_true_minus_signs() -> None:
+    page = render_html(examples.report(accuracy=examples.accuracy()))
+    assert "-&gt;" in page
+    assert "\u2212&gt;" not in page
+    assert re.search("\u2212\\d", page)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from typing import Any
 
@@ -69,9 +70,12 @@ def _environment() -> Environment:
     return environment
 
 
+_SIGN = re.compile(r"(?<![A-Za-df-z])-(?=\d)")  # of a number or its exponent, not of top-1 or ->
+
+
 def _fine(text: str) -> str:
     """Gives a text of numbers its true minus signs."""
-    return text.replace("-", MINUS) if text != wording.UNKNOWN else DASH
+    return _SIGN.sub(MINUS, text) if text != wording.UNKNOWN else DASH
 
 
 def _setting(value: Any) -> str:

@@ -20,15 +20,14 @@ from prunecvt_passes.rules.einsum import einsum, fused_matmul
 from prunecvt_passes.rules.elementwise import batch_normalization, elementwise, quantize
 from prunecvt_passes.rules.fused import embed_normalization, fused_conv, skip_normalization
 from prunecvt_passes.rules.indexing import (
+    by_element,
     center_crop_pad,
     col2im,
     compress,
-    gather_elements,
     grid_sample,
     matrices,
     one_hot,
     reverse_sequence,
-    scatter_elements,
     scatter_nd,
     tensor_scatter,
 )
@@ -114,7 +113,7 @@ RULES: dict[str, Rule] = {
     "Expand": expand,
     "Flatten": flatten,
     "Gather": gather,
-    "GatherElements": gather_elements,
+    "GatherElements": by_element,
     "GatherND": gather_nd,
     "Gemm": gemm,
     "GroupNormalization": group_normalization,
@@ -132,8 +131,8 @@ RULES: dict[str, Rule] = {
     "RotaryEmbedding": rotary_embedding,
     "SimplifiedLayerNormalization": skip_normalization,
     "ReverseSequence": reverse_sequence,
-    "Scatter": scatter_elements,
-    "ScatterElements": scatter_elements,
+    "Scatter": by_element,
+    "ScatterElements": by_element,
     "ScatterND": scatter_nd,
     "Slice": slice_,
     "SpaceToDepth": space_to_depth,

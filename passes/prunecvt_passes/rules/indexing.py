@@ -33,24 +33,16 @@ def _together(flow: Flow, node: Node, names: Sequence[str], axis: int) -> Axis:
     return carried
 
 
-def gather_elements(flow: Flow, node: Node) -> list[Axes]:
-    """Labels of GatherElements: entry by entry along the other axes, which indices share."""
-    names = node.inputs[:2]
-    rank = len(flow.shape(names[0]))
-    along = _along(node, rank)
-    for name in names:
-        _pinned(flow, node, flow.axes_of(name)[along])
-    return [[None if k == along else _together(flow, node, names, k) for k in range(rank)]]
+def by_element(flow: Flow, node: Node) -> list[Axes]:
+    """Labels of GatherElements, ScatterElements and Scatter: entry by entry along one axis.
 
-
-def scatter_elements(flow: Flow, node: Node) -> list[Axes]:
-    """Labels of ScatterElements and Scatter: data, indices and updates share the other axes."""
-    names = node.inputs[:3]
-    rank = len(flow.shape(names[0]))
+    Data, indices and, where some are put in place, updates share the other axes.
+    """
+    rank = len(flow.shape(node.inputs[0]))
     along = _along(node, rank)
-    for name in names:
+    for name in node.inputs:
         _pinned(flow, node, flow.axes_of(name)[along])
-    return [[None if k == along else _together(flow, node, names, k) for k in range(rank)]]
+    return [[None if k == along else _together(flow, node, node.inputs, k) for k in range(rank)]]
 
 
 def scatter_nd(flow: Flow, node: Node) -> list[Axes]:
