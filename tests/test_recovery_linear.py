@@ -134,3 +134,11 @@ def test_a_walk_runs_changed_weights() -> None:
         walk.to(len(edited.nodes))
         expected = runtime.run(edited.model, feed)[edited.outputs[0]]
         np.testing.assert_array_equal(walk.get(0, edited.outputs[0]), expected)
+
+
+def test_what_merely_has_constant_inputs_is_not_linear() -> None:
+    net = Net()
+    low, high = np.array(0, np.float32), np.array(1, np.float32)
+    net.output(net.add("Clip", net.input(8), low, high), shape=[8])
+    dense = normalise(Source(Model.from_proto(net.proto())))
+    assert linear_nodes(dense.graph) == []

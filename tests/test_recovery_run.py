@@ -76,4 +76,4 @@ def test_a_single_batch_is_said_to_be_too_little(tmp_path: Path) -> None:
     )
     assert result.report.recovery is None
     text = render_markdown(result.report)
-    assert "The calibration data fills a single batch" in text
+    assert "Nothing was fitted on the calibration data: it fills a single batch" in text

@@ -156,10 +156,6 @@ class Shapes:
     dtypes: dict[str, int]
     others: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def known(self, name: str) -> bool:
-        """Whether the tensor's dimensions are known."""
-        return name in self.sizes
-
     def is_dynamic(self, name: str) -> tuple[bool, ...]:
         """For each dimension of ``name``, whether it changes with the graph inputs."""
         return self.dynamic.get(name) or (False,) * len(self.sizes[name])

@@ -103,7 +103,10 @@ def _of_drift(report: Report) -> list[str]:
             "accuracy, all of it at high ratios; give data with --calib, cut less, or fine-tune."
         )
         if report.recovery is None and report.settings.get("calib") and _wants_recovery(report):
-            notes.append("The calibration data fills a single batch: nothing was fitted on it.")
+            notes.append(
+                "Nothing was fitted on the calibration data: it fills a single batch, or the model "
+                "has values that are no tensors."
+            )
     if report.recovery is not None and report.recovery.method == "none":
         notes.append("No recovery agreed better with the original on held-out data than none.")
     fidelity = report.verify.fidelity if report.verify is not None else None

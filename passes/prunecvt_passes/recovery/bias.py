@@ -32,7 +32,7 @@ def absorb(
     calibration: Calibration,
     grow: bool = True,
 ) -> Model:
-    """Adds W_p E[x_p], p the removed columns, to every reader's bias.
+    """Adds W_p E[x_p], p the removed columns, to the bias of every reader that can have one.
 
     Args:
         dense: the original, with BatchNormalization folded as it is in ``slim``.
@@ -58,9 +58,9 @@ def absorb(
         for aim, slim_aim, gone in pairs:
             walk.to(aim.linear.node.index + 1)
             shift = _shift(walk, aim, gone, chance)
-            keep = _gone(groups, kept, aim.linear.node.outputs[0], 1 if aim.linear.spatial else -1)
-            if keep is not None:
-                shift = shift[~keep]
+            cut = _gone(groups, kept, aim.linear.node.outputs[0], 1 if aim.linear.spatial else -1)
+            if cut is not None:
+                shift = shift[~cut]
             old = bias_values(slim, slim_aim)
             set_bias(slim, slim_aim, shift if old is None else old.astype(np.float64) + shift)
             walk.release([aim.linear.node.inputs[0], aim.linear.node.outputs[0]])

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node
+from prunecvt_passes.graph import Graph, Node
 from prunecvt_passes.model import Array
+
+_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def linear_nodes(graph: Graph) -> list[Linear]:
 
 def linear(graph: Graph, node: Node) -> Linear | None:
     """``node`` as a linear one; None where it is something else or shares its weight."""
-    if node.domain not in DEFAULT_DOMAINS or len(node.inputs) < 2:
+    if node.kind not in _OPERATORS or len(node.inputs) < 2:
         return None
     weight = graph.constant(node.inputs[1])
     if weight is None or weight.dtype != np.float32 or graph.only_reader(node.inputs[1]) is None:
@@ -74,7 +76,7 @@ def _bias_fits(graph: Graph, node: Node) -> bool:
     if not node.input(2):
         return True
     bias, shape = graph.constant(node.input(2)), graph.shape(node.outputs[0])
-    width = (shape or (0,))[1 if node.op != "Gemm" else -1]
+    width = (shape or (0, 0))[1 if node.op != "Gemm" else -1]
     return bias is not None and bias.size == width == bias.shape[-1]
 
 
