@@ -11,8 +11,6 @@ import resource
 import time
 from pathlib import Path
 
-import numpy as np
-
 from prunecvt_passes.choose import Budget
 from prunecvt_passes.flow import trace
 from prunecvt_passes.fold import fold_batch_norms
@@ -25,7 +23,7 @@ from prunecvt_passes.rules import RULES
 from prunecvt_passes.score import Criterion, score
 from prunecvt_passes.slice import remove
 from prunecvt_passes.target import Target
-from trained import _normalised, answers, examples_for, opened
+from trained import answers, calibration_for, examples_for, opened
 
 MODELS = "cifar10_resnet20.tsbn,cifar10_resnet20.dyn,cifar10_resnet56.tsbn,cifar10_resnet56.dyn"
 BATCH = 32
@@ -36,8 +34,7 @@ def rows(shared: Path, name: str, options: argparse.Namespace) -> None:
     path = shared / "models" / f"{name}.onnx"
     dense = opened(path)
     groups = solve(trace(dense.graph, RULES))
-    with np.load(shared / "data" / "cifar10_calib.npz") as stored:
-        images = _normalised(stored["images"][: options.images])
+    images = calibration_for(path, shared, options.images)
     feeds = [{dense.graph.inputs[0]: images[k : k + BATCH]} for k in range(0, len(images), BATCH)]
     calibration = split(feeds)
     started = time.perf_counter()

@@ -102,6 +102,17 @@ def examples_for(path: Path, shared: Path | None, count: int) -> Examples | None
     return None
 
 
+def calibration_for(path: Path, shared: Path, count: int) -> Floats32:
+    """Unlabelled images as the classifier wants them; none is among its test images."""
+    if path.stem.startswith("imagenet_"):
+        return _pictures(_imagenet_paths(shared)[0::2][:count])
+    with np.load(shared / "data" / "cifar10_calib.npz") as stored:
+        images = stored["images"][:count]
+    if "tiny" in path.stem:
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
+    return _normalised(images)
+
+
 def _normalised(images: npt.NDArray[np.uint8]) -> Floats32:
     scaled = (images.astype(np.float32) / 255 - MEAN) / STD
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
@@ -121,9 +132,17 @@ def _cifar(shared: Path, count: int, raw: bool) -> Examples:
 
 
 def _imagenet(shared: Path, count: int) -> Examples:
+    """The images at odd positions of the sorted list: those at even ones are for calibration."""
+    paths = _imagenet_paths(shared)[1::2][:count]
+    return Examples(_pictures(paths), np.array([int(p.stem) for p in paths], np.int64))
+
+
+def _imagenet_paths(shared: Path) -> list[Path]:
+    return sorted((shared / "data" / "imagenet_500").glob("*.jpg"))
+
+
+def _pictures(paths: list[Path]) -> Floats32:
     from PIL import Image
 
-    paths = sorted((shared / "data" / "imagenet_500").glob("*.jpg"))[:count]
     pictures = [np.array(Image.open(io.BytesIO(p.read_bytes())).convert("RGB")) for p in paths]
-    labels = np.array([int(p.stem) for p in paths], np.int64)
-    return Examples(_normalised(np.stack(pictures)), labels)
+    return _normalised(np.stack(pictures))

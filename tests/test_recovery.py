@@ -208,7 +208,6 @@ def test_held_out_data_changes_no_fit() -> None:
     assert weights_of(again.recovered(removal, "bias").model) == weights_of(
         case.recovered(removal, "bias").model
     )
-    np.testing.assert_array_equal(again.scores().values, case.scores().values)
     assert weights_of(first) == weights_of(case.recovered(removal, "refit").model)
 
 

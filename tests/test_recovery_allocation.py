@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from prunecvt_passes.groups import Groups
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.recovery.aim import aim_of
 from prunecvt_passes.recovery.allocate import allocate, amount
+from prunecvt_passes.recovery.calibration import Feed
 from prunecvt_passes.recovery.curve import Curve
 from prunecvt_passes.recovery.eliminate import eliminate
 from prunecvt_passes.recovery.linear import linear_nodes
-from prunecvt_passes.recovery.observe import Reader
+from prunecvt_passes.recovery.observe import Reader, observe
 from prunecvt_passes.recovery.prices import prices
 from prunecvt_passes.recovery.spend import Offer, hull, spend
 from prunecvt_passes.score import Criterion, score
@@ -58,6 +60,30 @@ def test_elimination_follows_a_hand_computed_case() -> None:
     assert curve.order.tolist() == [2, 0, 1]
     np.testing.assert_allclose(curve.errors, [0, 0.25, 0.61, 3.85], rtol=1e-3)
     np.testing.assert_allclose(halved[0].weight, [[1.0, 1.0, 0.0]], atol=1e-3)
+
+
+def test_errors_are_those_of_held_out_rows() -> None:
+    """Twelve rows tell nothing of 32 columns: what fits them all the same is no small error."""
+    net = Net()
+    x = net.add("Relu", net.add("Gemm", net.input("N", 8), net.random(8, 32), net.random(32)))
+    net.output(net.add("Gemm", x, net.random(32, 4)))
+    case = case_of(net, runs=4, batch=4)
+    readers = observe(case.dense.graph, case.groups, case.calibration)
+    made = eliminate(case.groups, case.groups.groups[0], readers)
+    assert made is not None
+    curve, halved = made
+    first, second = (case.dense.graph.nodes[k] for k in (0, 2))
+    weights = case.dense.graph.model.weights
+    gap = weights[second.inputs[1]] - halved[0].weight.T
+
+    def error(feeds: Sequence[Feed]) -> float:
+        data = np.concatenate([feed["x"] for feed in feeds])
+        hidden = np.maximum(data @ weights[first.inputs[1]] + weights[first.inputs[2]], 0)
+        squared = ((hidden - readers[0].normal.mean()[0]) @ gap) ** 2
+        return float(squared.sum() / len(data) / readers[0].variance)
+
+    fitted, held_out = error(case.calibration.fit), error(case.calibration.held_out)
+    assert curve.errors[16] >= held_out * (1 - 1e-4) > 2 * fitted
 
 
 @pytest.mark.parametrize("name", MODELS)

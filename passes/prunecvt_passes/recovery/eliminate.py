@@ -4,6 +4,10 @@ Optimal Brain Surgeon (Hassibi and Stork, 1993) by channel: with H the covarianc
 patches and W its weights, taking the columns p of a channel away and refitting the rest raises the
 reader's squared error by tr(W_p' [H^-1_pp]^-1 W_p). The channel with the smallest sum over its
 readers goes, W and H^-1 are updated, and so on.
+
+That is the error on the rows that W was fitted to: with few rows for its columns a reader makes up
+for anything there. The errors of the curve are those of the same weights on held-out rows, and H is
+damped as much as helps there.
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ from prunecvt_passes.recovery.curve import Curve
 from prunecvt_passes.recovery.normal import Floats
 from prunecvt_passes.recovery.observe import Reader
 
-DAMPING = 1e-4  # of the mean variance of the columns
+DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the mean variance of the columns
+_CHECKS = 32  # widths at which a curve is checked on held-out rows; straight lines between
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,35 @@ class Halved:
     weight: Floats
 
 
+@dataclass(frozen=True)
+class _Judge:
+    """Moments of held-out rows of one block, of the fitted ones where none were held out.
+
+    Attributes:
+        covariance: [d, d] of the rows.
+        drift: [d], their mean less that of the fitted rows, which the bias makes up for.
+        whole: [d, o], the original's weight.
+        scale: variance that errors are relative to.
+    """
+
+    covariance: Floats
+    drift: Floats
+    whole: Floats
+    scale: float
+
+    def error(self, weight: Floats) -> float:
+        """Mean squared error of ``weight`` [d, o] with the best bias on the fitted rows."""
+        gap = self.whole - weight
+        squared = np.einsum("do,do->", gap, self.covariance @ gap)
+        return float(squared + ((self.drift @ gap) ** 2).sum()) / max(self.scale, 1e-30)
+
+
 @dataclass
 class _State:
     """One block of a reader under elimination.
 
     Attributes:
+        judge: what its weights are worth.
         inverse: [d, d] of the covariance.
         weight: [d, o].
         columns: [present, width] of the channels it reads.
@@ -44,6 +73,7 @@ class _State:
 
     reader: Reader
     block: int
+    judge: _Judge
     inverse: Floats
     weight: Floats
     columns: Ints
@@ -63,8 +93,12 @@ def eliminate(
     if not states or min(max(s.row[k] for s in states) for k in range(group.size)) < 0:
         return None
     alive, halved = np.ones(group.size, bool), []
-    order, errors = np.zeros(group.size, np.int64), np.zeros(group.size + 1)
+    order = np.zeros(group.size, np.int64)
+    checks = np.unique(np.linspace(0, group.size, _CHECKS + 1).round().astype(int))
+    checked = np.zeros(checks.size)
     for number in range(group.size):
+        if number in checks:
+            checked[checks == number] = sum(state.judge.error(state.weight) for state in states)
         if number == group.size // 2:
             halved = [Halved(s.reader, s.block, s.weight.T.copy()) for s in states]
         places = np.flatnonzero(alive)
@@ -73,11 +107,13 @@ def eliminate(
             losses += _losses(state, places) / max(state.reader.variance, 1e-30)
         first = int(np.argmin(losses))
         order[number] = places[first]
-        errors[number + 1] = errors[number] + max(float(losses[first]), 0.0)
         alive[places[first]] = False
         for state in states:
             _take(state, int(state.row[places[first]]))
-    return Curve(order, errors), halved
+    checked[-1] = sum(state.judge.error(state.weight) for state in states)
+    errors = np.interp(np.arange(group.size + 1), checks, checked)
+    errors[0] = 0.0
+    return Curve(order, np.maximum.accumulate(errors)), halved
 
 
 def _states(groups: Groups, group: Group, reader: Reader) -> list[_State]:
@@ -88,6 +124,8 @@ def _states(groups: Groups, group: Group, reader: Reader) -> list[_State]:
         return []
     found = []
     covariance = reader.normal.covariance()
+    moments = reader.check if reader.check.count else reader.normal
+    held_out, drift = moments.covariance(), moments.mean() - reader.normal.mean()
     for block, owner in enumerate(place[reader.classes].reshape(len(reader.weight), -1)):
         channels = np.flatnonzero(owner >= 0)
         present, counts = np.unique(owner[channels], return_counts=True)
@@ -97,26 +135,38 @@ def _states(groups: Groups, group: Group, reader: Reader) -> list[_State]:
             return []
         channels = channels[np.argsort(owner[channels], kind="stable")]
         columns = channels[:, None] * reader.taps + np.arange(reader.taps)
+        columns = columns.reshape(present.size, -1)
         row = np.full(group.size, -1)
         row[present] = np.arange(present.size)
-        found.append(
-            _State(
-                reader,
-                block,
-                _inverse(covariance[block]),
-                reader.weight[block].T.copy(),
-                columns.reshape(present.size, -1),
-                row,
-            )
-        )
+        whole = reader.weight[block].T
+        judge = _Judge(held_out[block], drift[block], whole, reader.variance)
+        damping = _damping(covariance[block], columns, judge) if reader.check.count else DAMPINGS[0]
+        inverse = scipy.linalg.inv(_damped(covariance[block], damping), overwrite_a=True)
+        found.append(_State(reader, block, judge, inverse, whole.copy(), columns, row))
     return found
 
 
-def _inverse(covariance: Floats) -> Floats:
+def _damped(covariance: Floats, damping: float) -> Floats:
     size = len(covariance)
-    damping = DAMPING * np.trace(covariance) / size + 1e-30
-    found: Floats = scipy.linalg.inv(covariance + damping * np.eye(size))
+    found: Floats = covariance + (damping * np.trace(covariance) / size + 1e-30) * np.eye(size)
     return found
+
+
+def _damping(covariance: Floats, columns: Ints, judge: _Judge) -> float:
+    """What helps most on held-out rows when a random half of the channels has gone."""
+    gone = np.random.default_rng(0).permutation(len(columns))[: len(columns) // 2]
+    left = np.setdiff1d(np.arange(len(covariance)), columns[gone].ravel())
+    across = np.delete(covariance, left, 1)[left] @ np.delete(judge.whole, left, 0)
+    best, least = DAMPINGS[0], np.inf
+    for damping in DAMPINGS:
+        own = _damped(covariance, damping)[np.ix_(left, left)]
+        weight = np.zeros_like(judge.whole)
+        step = scipy.linalg.solve(own, across, assume_a="pos", overwrite_a=True)
+        weight[left] = judge.whole[left] + step
+        error = judge.error(weight)
+        if error < least:
+            best, least = damping, error
+    return best
 
 
 def _losses(state: _State, places: Ints) -> Floats:

@@ -33,14 +33,14 @@ def measure(dense: Dense, groups: Groups, calibration: Calibration) -> Curves:
         return NO_CURVES
     model = fold_batch_norms(dense.graph.model)
     graph = index(model, infer(model, dense.sizes)[0])
-    readers = observe(graph, groups, calibration.fit)
+    readers = observe(graph, groups, calibration)
     curves: dict[int, Curve] = {}
     halves: dict[int, list[Halved]] = {}
     for group in groups.groups:
         found = eliminate(groups, group, readers)
         if found is not None:
             curves[group.id], halves[group.id] = found
-    weights = _weights(graph, curves, halves, _some(calibration.fit))
+    weights = _weights(graph, curves, halves, _some(calibration.held_out))
     return Curves({g: Curve(c.order, c.errors, weights[g]) for g, c in curves.items()})
 
 

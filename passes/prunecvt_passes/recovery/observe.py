@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from prunecvt_passes.graph import Graph
 from prunecvt_passes.groups import Groups, Ints
 from prunecvt_passes.recovery.aim import Aim, aim_of
-from prunecvt_passes.recovery.calibration import Feed, samples_of
+from prunecvt_passes.recovery.calibration import Calibration, samples_of
 from prunecvt_passes.recovery.linear import linear, matrix
 from prunecvt_passes.recovery.normal import Floats, Normal
 from prunecvt_passes.recovery.patches import patches, positions
@@ -29,7 +28,8 @@ class Reader:
         classes: class of each input channel.
         taps: entries of the kernel.
         weight: [g, o, d].
-        normal: moments of the rows.
+        normal: moments of the rows that are fitted on.
+        check: moments of held-out rows, which say what a fit is worth.
         variance: that of what its output feeds, summed over channels.
     """
 
@@ -38,6 +38,7 @@ class Reader:
     taps: int
     weight: Floats
     normal: Normal = field(default_factory=Normal)
+    check: Normal = field(default_factory=Normal)
     variance: float = 0.0
 
 
@@ -65,17 +66,18 @@ def readers_of(graph: Graph, groups: Groups) -> list[Reader]:
     return [found[index] for index in sorted(found)]
 
 
-def observe(graph: Graph, groups: Groups, feeds: Sequence[Feed]) -> list[Reader]:
+def observe(graph: Graph, groups: Groups, calibration: Calibration) -> list[Reader]:
     """Runs the original and fills every reader's moments.
 
     Args:
         graph: the model the groups are of, its BatchNormalization folded, with shapes.
         groups: the groups.
-        feeds: what is fitted on.
+        calibration: the data.
     """
+    feeds = (*calibration.fit, *calibration.held_out)
     readers = readers_of(graph, groups)
     wanted = [name for r in readers for name in (r.aim.linear.node.inputs[0], r.aim.tensor)]
-    images = samples_of(feeds)
+    images = samples_of(calibration.fit), len(calibration.fit)
     with Walk(graph, feeds, wanted) as walk:
         for number, reader in enumerate(readers):
             node = reader.aim.linear.node
@@ -88,8 +90,11 @@ def observe(graph: Graph, groups: Groups, feeds: Sequence[Feed]) -> list[Reader]
     return readers
 
 
-def _add(walk: Walk, reader: Reader, batch: int, images: int, chance: np.random.Generator) -> None:
-    node = reader.aim.linear
+def _add(
+    walk: Walk, reader: Reader, batch: int, fitted: tuple[int, int], chance: np.random.Generator
+) -> None:
+    """Adds a run's rows; the first runs are fitted on, ``fitted`` counts their images and them."""
+    node, (images, split) = reader.aim.linear, fitted
     values = walk.get(batch, node.node.inputs[0])
     goal = walk.get(batch, reader.aim.tensor)
     per_image = -(-max(ROWS, 4 * reader.weight.shape[2]) // images)
@@ -97,7 +102,8 @@ def _add(walk: Walk, reader: Reader, batch: int, images: int, chance: np.random.
         node, goal.shape, per_image if node.spatial else per_image * len(values), chance
     )
     kernel = walk.graph.model.weights[node.weight].shape
-    reader.normal.add(patches(node, values, goal.shape, kernel, places))
+    rows = patches(node, values, goal.shape, kernel, places)
+    (reader.normal if batch < split else reader.check).add(rows)
     flat = np.moveaxis(goal, 1 if node.spatial else -1, -1)
     flat = flat.reshape(-1, flat.shape[-1])
     reader.variance += float(flat.var(0, dtype=np.float64).sum()) / walk.batches
