@@ -35,9 +35,10 @@ def square(values: Array, bound: float) -> Floats:
 def maps(values: Array, bound: float) -> Floats:
     """Mean rank of the maps as a share of the largest possible, and mean nuclear norm: [2, c].
 
-    A map is the positions of one sample and channel: the first axis by all others, as one row where
-    there are fewer than two. A rank counts the singular values above the largest times the longer
-    side times the precision of the numbers, as ``numpy.linalg.matrix_rank`` does.
+    A map is the positions of one sample and channel: the first axis by all others. Where there are
+    fewer than two, or maps have one row or column, the rank is not a number. A rank counts the
+    singular values above the largest times the longer side times the precision of the numbers, as
+    ``numpy.linalg.matrix_rank`` does.
     """
     shape = values.shape
     sides = (shape[2], -1) if len(shape) > 3 else (1, -1)
@@ -46,7 +47,8 @@ def maps(values: Array, bound: float) -> Floats:
     longest = int(np.prod(shape[2:])) // singular.shape[-1]
     floor = singular.max(-1, keepdims=True) * longest * np.finfo(values.dtype).eps
     ranks = (singular > floor).mean(-1, dtype=np.float64)
-    return np.stack([ranks.mean(0), singular.sum(-1, dtype=np.float64).mean(0)])
+    ranks = ranks.mean(0) if singular.shape[-1] > 1 else np.full(shape[1], np.nan)
+    return np.stack([ranks, singular.sum(-1, dtype=np.float64).mean(0)])
 
 
 def _mean(values: Array) -> Floats:

@@ -10,8 +10,8 @@ from prunecvt_passes.criteria.evidence import Evidence, Floats, averaged
 def hrank(given: Evidence) -> Floats:
     """Mean rank of a channel's maps over the largest possible (HRank; Lin et al., 2020).
 
-    On 500 samples at most, mean over the readers. Where all channels of a tensor have the same
-    mean rank, as maps of one row or one value do, ranks tell nothing: there the score is the mean
+    On 500 samples at most, mean over the readers. Where maps have one row or one value, or all
+    channels of a tensor have the same mean rank, ranks tell nothing: there the score is the mean
     nuclear norm (the sum of the singular values) over the largest of the tensor's channels.
     """
     found = []
@@ -20,7 +20,7 @@ def hrank(given: Evidence) -> Floats:
         if values is None or values.shape[-1] != read.labels.size:
             continue
         ranks, nuclear = values
-        if np.ptp(ranks) == 0:
+        if not np.ptp(ranks) > 0:
             ranks = nuclear / max(float(nuclear.max()), np.finfo(float).tiny)
         found.append((read, ranks))
     return averaged(given.groups, found)
