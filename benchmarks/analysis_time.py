@@ -17,10 +17,12 @@ import onnx
 
 from prunecvt_passes import pipeline
 from prunecvt_passes.choose import Budget
+from prunecvt_passes.criteria.statistics import NO_STATISTICS
 from prunecvt_passes.errors import PrunecvtError
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Dense, Source
 from prunecvt_passes.recipes import ANALYSE, CUT, DECIDE
+from prunecvt_passes.recovery.curve import NO_CURVES
 from prunecvt_passes.score import Criterion
 from prunecvt_passes.units import Units
 
@@ -31,7 +33,7 @@ def analysed(model: Model) -> tuple[dict[str, float], int]:
     """Seconds of processor time per pass, and the nodes of the model in normal form."""
     facts = pipeline.Facts()
     budget = Budget(0.4, scope="layer", round_to=1)
-    for fact in (Source(model), Units(), Criterion("l2"), budget):
+    for fact in (Source(model), Units(), Criterion("l2"), NO_CURVES, NO_STATISTICS, budget):
         facts.put(fact)
     marks: list[tuple[str, float]] = []
     pipeline.run(

@@ -16,6 +16,7 @@ import numpy as np
 
 from prunecvt_passes.choose import Budget, Scope, choose
 from prunecvt_passes.cost import cost
+from prunecvt_passes.criteria.table import DATA_FREE
 from prunecvt_passes.errors import UsageError
 from prunecvt_passes.flow import trace
 from prunecvt_passes.fold import fold_batch_norms
@@ -23,7 +24,7 @@ from prunecvt_passes.groups import Groups, solve
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Source, normalise
 from prunecvt_passes.rules import RULES
-from prunecvt_passes.score import CRITERIA, Criterion, Scores, score
+from prunecvt_passes.score import Criterion, Scores, score
 from prunecvt_passes.slice import remove
 from trained import Quality, Trained, load_all
 from variants import VARIANTS
@@ -129,7 +130,7 @@ def main() -> None:
     parser.add_argument("--round-to", type=step, default=1)
     parser.add_argument("--folded", action="store_true", help="fold BatchNormalization first")
     parser.add_argument("--images", type=int, default=2000, help="at most so many test images")
-    parser.add_argument("--criteria", nargs="+", default=[*CRITERIA, *VARIANTS])
+    parser.add_argument("--criteria", nargs="+", default=[*DATA_FREE, *VARIANTS])
     options = parser.parse_args()
     print("| model | scope | ratio | criterion | MACs | params | dense | top-1 | agreement |")
     print("|---|---|---|---|---|---|---|---|---|")

@@ -55,16 +55,19 @@ def ours(path: Path) -> Times:
     from prunecvt_passes import pipeline
     from prunecvt_passes.choose import Budget
     from prunecvt_passes.cost import parameters
+    from prunecvt_passes.criteria.statistics import NO_STATISTICS
     from prunecvt_passes.model import Model
     from prunecvt_passes.normalise import Source
     from prunecvt_passes.recipes import ANALYSE, CUT, DECIDE
+    from prunecvt_passes.recovery.curve import NO_CURVES
     from prunecvt_passes.score import Criterion
     from prunecvt_passes.units import Units
 
     times: Times = {"before": peak()}
     model = timed(times, "load", lambda: Model.take(onnx.load(path)))
     facts = pipeline.Facts()
-    for fact in (Source(model), Units(), Criterion(), Budget(RATIO, round_to=1)):
+    budget = Budget(RATIO, round_to=1)
+    for fact in (Source(model), Units(), Criterion(), NO_CURVES, NO_STATISTICS, budget):
         facts.put(fact)
     worked = time.process_time()
     pipeline.run((*ANALYSE, *DECIDE, *CUT), facts)

@@ -1,4 +1,4 @@
-"""Data-free criteria that were tried beside those of ``prunecvt_passes.score``."""
+"""Data-free criteria that were tried beside those of ``prunecvt_passes.criteria``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from moments import moments
 from prunecvt_passes import runtime
+from prunecvt_passes.criteria.norms import channel_norms
+from prunecvt_passes.criteria.share import batch_norm_energy
 from prunecvt_passes.flow import Read
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Array
 from prunecvt_passes.samples import random_inputs
-from prunecvt_passes.score import channel_norms
-from prunecvt_passes.share import batch_norm_energy
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

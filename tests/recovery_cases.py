@@ -8,6 +8,7 @@ import numpy as np
 
 from models import Net, grouped
 from prunecvt_passes.choose import Budget, Removal, choose
+from prunecvt_passes.criteria.gather import gather
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.normalise import Dense
@@ -42,9 +43,10 @@ class Case:
     groups: Groups
     calibration: Calibration
 
-    def scores(self) -> Scores:
-        curves = measure(self.dense, self.groups, self.calibration)
-        return score(self.groups, Criterion("obs"), curves)
+    def scores(self, name: str = "obs") -> Scores:
+        criterion = Criterion(name)
+        given = self.dense, self.groups, self.calibration, criterion
+        return score(self.groups, criterion, measure(*given), gather(*given))
 
     def cut(self, ratio: float) -> Removal:
         return choose(self.groups, self.scores(), Budget(ratio=ratio, round_to=1))

@@ -26,7 +26,8 @@ class Options:
 
     Attributes:
         ratio: share of the channels that can be cut.
-        criterion: how channels are scored, ``auto`` for the best that the model allows.
+        criterion: how channels are scored (docs/criteria.md); ``auto`` for the best that the data
+            allows: ``obs`` with ``calib``, ``share`` without.
         scope: ``layer`` takes the ratio of every group, ``global`` one threshold over all,
             ``error`` the channels whose error is smallest.
         target: instead of the ratio, what may be left: ``macs=0.5``, ``params=0.5`` or

@@ -26,6 +26,9 @@ from prunecvt.trials import Feed, TrialRequest, Trials, make_trials
 from prunecvt_passes import pipeline, runtime
 from prunecvt_passes.choose import Removal
 from prunecvt_passes.cost import Cost, cost
+from prunecvt_passes.criteria.gather import gather
+from prunecvt_passes.criteria.statistics import NO_STATISTICS
+from prunecvt_passes.criteria.table import CRITERIA, resolved
 from prunecvt_passes.graph import index
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Model
@@ -174,13 +177,19 @@ def slim_in_memory(
 
 
 def _deciding(options: Options, facts: Facts) -> tuple[Pass, ...]:
-    """The passes that score and choose; curves are measured only where the scores are theirs."""
-    measured: tuple[Pass, ...] = (measure,)
-    if options.criterion not in ("auto", "obs"):
-        measured = ()
+    """The passes that score and choose; data is gathered only as far as the scores need it."""
+    entry = CRITERIA.get(resolved(options.criterion, data=True))
+    gathering: tuple[Pass, ...] = ()
+    if entry is not None and entry.cumulative:
+        gathering = (measure,)
+    else:
         facts.put(NO_CURVES)
+    if entry is not None and entry.sees:
+        gathering = (gather,)
+    else:
+        facts.put(NO_STATISTICS)
     by_error = options.scope == "error" or options.budget.target is not None
-    return (*measured, *(ALLOCATE if by_error else DECIDE))
+    return (*gathering, *(ALLOCATE if by_error else DECIDE))
 
 
 def _finished(

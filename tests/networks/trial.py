@@ -31,7 +31,7 @@ from prunecvt_passes.units import Units
 TOLERANCE = 1e-5
 UNDECIDED = 1e-4  # what the command line allows
 EXACT = 1e-7  # relative difference of two runs in double precision that say the same
-_CRITERIA = ("random", "l1", "l2", "product", "share")
+_CRITERIA = ("random", "l1", "l2", "product", "share", "fpgm", "lamp")
 
 
 class WrongCutError(AssertionError):

@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from prunecvt_passes.criteria.table import CRITERIA, DATA_FREE
+
 _CUT, _CHECK, _OUT, _RUN = "What to cut", "What to check", "What to write", "How to run"
 
 Input = Annotated[Path, typer.Argument(help="The ONNX model.", show_default=False)]
@@ -35,7 +37,8 @@ Target = Annotated[
 Criterion = Annotated[
     str,
     typer.Option(
-        help="How channels are scored: auto, bn, l1, l2, obs, product, random, share.",
+        help=f"How channels are scored: auto, {', '.join(DATA_FREE)}; with --calib also "
+        f"{', '.join(name for name in CRITERIA if name not in DATA_FREE)}.",
         rich_help_panel=_CUT,
     ),
 ]
@@ -130,7 +133,8 @@ Calib = Annotated[
     typer.Option(
         "--calib",
         "--check-inputs",
-        help="Inputs to check on: .npz or .npy, a folder of images, or a calib.toml.",
+        help="Unlabelled inputs to score, recover and check on: .npz or .npy, a folder of images, "
+        "or a calib.toml.",
         rich_help_panel=_CHECK,
     ),
 ]

@@ -72,7 +72,7 @@ def group_rows(
     rows = [
         _group_row(group, removal, scores, inexact.get(group.id, ())) for group in groups.groups
     ]
-    measured = scores is not None and scores.criterion == "obs"
+    measured = scores is not None and scores.cumulative
     return [
         row.model_copy(update={"error": curves.error(row.id, row.channels_before, len(row.kept))})
         if measured

@@ -1,7 +1,7 @@
 """The pass that takes channels where they cost least error: under a ratio or a target.
 
-Scores that are errors already (``obs``) are the curves; those of any other criterion are added up
-in the order of the channels.
+Scores of a cumulative criterion (``obs``, ``thinet``, ``lasso``) are errors already, and are the
+curves; those of any other are added up in the order of the channels.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _offer(group: Group, scores: Scores, budget: Budget, protected: Bools) -> Of
     values = scores.values[group.classes]
     stays = protected[group.classes]
     order = np.lexsort((values, stays))
-    errors = values[order] if scores.criterion == "obs" else np.cumsum(values[order])
+    errors = values[order] if scores.cumulative else np.cumsum(values[order])
     step, floor = step_of(group, budget.round_to), floor_of(group, budget)
     most = min(group.size - floor, group.size - int(stays.sum()))
     counts = np.arange(most + 1)

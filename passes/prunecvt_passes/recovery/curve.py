@@ -29,9 +29,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class Curves:
-    """Group id -> curve, for the groups whose readers are known; empty without data."""
+    """The curves that were measured; empty without data.
+
+    Attributes:
+        by_group: group id -> curve, for the groups whose readers are known.
+        samples: how many they were measured on.
+    """
 
     by_group: Mapping[int, Curve] = field(default_factory=dict)
+    samples: int = 0
 
     def __bool__(self) -> bool:
         """Whether there are any."""

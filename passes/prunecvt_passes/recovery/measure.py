@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from prunecvt_passes import runtime
+from prunecvt_passes.criteria.table import CRITERIA, Criterion, eliminator, resolved
 from prunecvt_passes.fold import fold_batch_norms
 from prunecvt_passes.graph import Graph, index
 from prunecvt_passes.groups import Groups
@@ -16,19 +17,27 @@ from prunecvt_passes.recovery.aim import bias_values
 from prunecvt_passes.recovery.calibration import Calibration, Feed, samples_of, walkable
 from prunecvt_passes.recovery.curve import NO_CURVES, Curve, Curves
 from prunecvt_passes.recovery.edit import matrix_of, set_bias, set_matrix
-from prunecvt_passes.recovery.eliminate import Halved, eliminate
+from prunecvt_passes.recovery.eliminate import Halved
 from prunecvt_passes.recovery.observe import observe
 from prunecvt_passes.shapes import infer
 
+BY_ERROR = Criterion()
 TRIED = 256  # samples that show how far an error reaches
 
 
-def measure(dense: Dense, groups: Groups, calibration: Calibration) -> Curves:
+def measure(
+    dense: Dense, groups: Groups, calibration: Calibration, criterion: Criterion = BY_ERROR
+) -> Curves:
     """Measures a curve for every group whose readers are known; none without data.
 
-    A curve's weight is the error of the outputs over the readers' own, both with half of the
-    group's channels gone and the readers refitted.
+    The criterion says in which order channels go and what is done to the readers' weights. A
+    curve's weight is the error of the outputs over the readers' own, both with half of the group's
+    channels gone and the readers as the criterion leaves them.
     """
+    name = resolved(criterion.name, data=True)
+    entry = CRITERIA.get(name)
+    if entry is None or not entry.cumulative:
+        return NO_CURVES
     if not calibration or not groups.groups or not walkable(dense.graph):
         return NO_CURVES
     model = fold_batch_norms(dense.graph.model)
@@ -36,12 +45,14 @@ def measure(dense: Dense, groups: Groups, calibration: Calibration) -> Curves:
     readers = observe(graph, groups, calibration)
     curves: dict[int, Curve] = {}
     halves: dict[int, list[Halved]] = {}
+    eliminate = eliminator(name)
     for group in groups.groups:
         found = eliminate(groups, group, readers)
         if found is not None:
             curves[group.id], halves[group.id] = found
     weights = _weights(graph, curves, halves, _some(calibration.held_out))
-    return Curves({g: Curve(c.order, c.errors, weights[g]) for g, c in curves.items()})
+    weighted = {g: Curve(c.order, c.errors, weights[g]) for g, c in curves.items()}
+    return Curves(weighted, samples_of(calibration.fit))
 
 
 def output_error(expected: Sequence[Array], found: Sequence[Array]) -> float:

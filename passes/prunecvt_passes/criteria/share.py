@@ -12,59 +12,37 @@ approximation of activations from beta and gamma is used as in data-free distill
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import ndtr
 
-from prunecvt_passes.flow import Read, Use
+from prunecvt_passes.criteria.evidence import Evidence, Floats
+from prunecvt_passes.criteria.norms import l2, norms_of, reader_norms
 from prunecvt_passes.groups import Groups
 
-Floats = npt.NDArray[np.float64]
 _TINY = float(np.finfo(float).tiny)
 
 
-Norms = dict[int, list[tuple[Use, Floats]]]
+def share(given: Evidence) -> Floats:
+    """Share of what the readers sum up that comes from the channel, added up over the readers.
 
-
-def shares(groups: Groups, reader_norms: Norms, fallback: Floats) -> Floats:
-    """Scores every class.
-
-    Args:
-        groups: classes and who reads them.
-        reader_norms: node index -> weights' axes that it sums over, and the norm of what reads each
-            channel, for the readers whose weights are known.
-        fallback: class -> energy where neither BatchNormalization nor a reader's weights tell it
-            (products of two activations).
-
-    Returns:
-        class -> sum of its shares.
+    Where neither BatchNormalization nor a reader's weights tell a channel's energy (products of two
+    activations), it is that of the channel's filters.
     """
-    energy = batch_norm_energy(groups)
+    groups = given.groups
+    energy, fallback, known = batch_norm_energy(groups), l2(given) ** 2, reader_norms(groups)
     total = np.zeros(groups.total)
     for read in groups.channels.reads:
         classes = groups.class_of[read.labels]
         values = energy[classes]
-        known = np.isfinite(values)
-        norms = _reading(groups, read, reader_norms.get(read.node.index, []))
-        if known.any():
-            values = np.where(known, values, values[known].mean())
+        told = np.isfinite(values)
+        norms = norms_of(groups, read, known)
+        if told.any():
+            values = np.where(told, values, values[told].mean())
         else:
             values = np.ones(classes.size) if norms is not None else fallback[classes]
         if norms is not None and norms.size == classes.size:
             values = values * norms**2
         np.add.at(total, classes, values / max(float(values.sum()), _TINY))
     return total
-
-
-def _reading(groups: Groups, read: Read, candidates: list[tuple[Use, Floats]]) -> Floats | None:
-    """Norms of the axis that a read is about: of several the one with the same classes."""
-    if len(candidates) > 1:
-        classes = groups.class_of[read.labels]
-        for use, norms in candidates:
-            labels = groups.channels.axes[use.tensor][use.axis]
-            if labels is not None and np.array_equal(groups.class_of[labels], classes):
-                return norms
-        return None
-    return candidates[0][1] if candidates else None
 
 
 def batch_norm_energy(groups: Groups) -> Floats:
