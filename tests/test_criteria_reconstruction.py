@@ -21,6 +21,7 @@ from prunecvt_passes.criteria.reconstruction import (
 )
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.recovery.allocate import allocate
+from prunecvt_passes.recovery.calibration import Calibration
 from prunecvt_passes.recovery.curve import Curve
 from prunecvt_passes.recovery.observe import observe
 from recovery_cases import SPARE, Case, case_of, combine, double
@@ -67,7 +68,7 @@ def batches(case: Case, model: Model, name: str) -> list[Array]:
 
 
 def measured(case: Case, group: int = 0) -> Array:
-    readers = observe(case.dense.graph, case.groups, case.calibration.fit)
+    readers = observe(case.dense.graph, case.groups, Calibration(case.calibration.fit))
     gram = contributions(case.groups, case.groups.groups[group], readers)
     assert gram is not None
     return gram
@@ -120,7 +121,7 @@ def test_thinet_takes_channels_that_cancel_together() -> None:
     net.output(net.add("Conv", x, read))
     case = case_of(net)
     group = next(g for g in case.groups.groups if "made" in g.members)
-    readers = observe(case.dense.graph, case.groups, case.calibration.fit)
+    readers = observe(case.dense.graph, case.groups, Calibration(case.calibration.fit))
     found = thinet(case.groups, group, readers)
     assert found is not None
     assert set(found[0].order[:2].tolist()) == {2, SPARE}
@@ -201,7 +202,7 @@ def test_a_channel_that_others_make_up_goes_first(name: str) -> None:
 
 def test_halved_readers_are_those_of_the_channels_that_stay() -> None:
     case = case_of(two_readers())
-    readers = observe(case.dense.graph, case.groups, case.calibration.fit)
+    readers = observe(case.dense.graph, case.groups, Calibration(case.calibration.fit))
     group = case.groups.groups[0]
     gram = measured(case)
     for method in (thinet, lasso):
