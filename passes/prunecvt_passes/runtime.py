@@ -14,6 +14,7 @@ from prunecvt_passes.errors import PrunecvtError, UnsupportedError
 from prunecvt_passes.graph import captured_names
 from prunecvt_passes.model import Array, Model, fill
 from prunecvt_passes.precision import holds_double, holds_half, in_single
+from prunecvt_passes.unsigned import unsigned
 
 log = logging.getLogger("prunecvt")
 SHARED_BYTES = 1024  # smaller initializers travel inside the proto: shape inference reads them
@@ -62,7 +63,8 @@ def session(model: Model, *, threads: int = 0) -> onnxruntime.InferenceSession:
     """Opens ``model`` in onnxruntime on the CPU, node by node as it is written.
 
     No optimisation: fusing copies weights, and some rewrites are inexact, so that two models that
-    say the same would differ.
+    say the same would differ. Integer products get unsigned weights, which are exact on every
+    processor.
 
     Args:
         model: the model.
@@ -71,7 +73,7 @@ def session(model: Model, *, threads: int = 0) -> onnxruntime.InferenceSession:
     Raises:
         UnsupportedError: E410, onnxruntime will not load the model.
     """
-    proto, shared = skeleton(model)
+    proto, shared = skeleton(unsigned(model))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.intra_op_num_threads = threads

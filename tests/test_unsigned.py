@@ -1,0 +1,70 @@
+"""Integer products are what ONNX says on every processor: pairs of them do not saturate."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models import Net
+from prunecvt_passes import runtime
+from prunecvt_passes.model import Array, Model
+from prunecvt_passes.unsigned import unsigned
+
+MS = "com.microsoft"
+WIDE = 64  # channels; two products of 255 and 127 no longer fit into 16 bits
+
+
+def conv(net: Net, x: str, weight: Array, zero: bool) -> str:
+    filters = np.ascontiguousarray(weight.T)[:, :, None, None]
+    return net.add("ConvInteger", x, filters, np.uint8(0), np.int8(-3) if zero else None)
+
+
+def product(net: Net, x: str, weight: Array, zero: bool) -> str:
+    return net.add("MatMulInteger", x, weight, np.uint8(0), np.int8(-3) if zero else None)
+
+
+@pytest.mark.parametrize("zero", [True, False])
+@pytest.mark.parametrize("build", [conv, product])
+def test_products_do_not_saturate(build: object, zero: bool) -> None:
+    net = Net()
+    rng = np.random.default_rng(0)
+    weight = rng.integers(100, 128, (WIDE, 8)).astype(np.int8)
+    data = rng.integers(250, 256, (2, WIDE)).astype(np.uint8)
+    shape = (2, WIDE, 1, 1) if build is conv else (2, WIDE)
+    x = net.input(*shape, type=2)
+    net.output(build(net, x, weight, zero), type=6)  # type: ignore[operator]
+    found = next(
+        iter(runtime.run(Model.from_proto(net.proto()), {"x": data.reshape(shape)}).values())
+    )
+    expected = data.astype(np.int64) @ (weight.astype(np.int64) + (3 if zero else 0))
+    np.testing.assert_array_equal(found.reshape(2, -1), expected)
+
+
+def test_a_model_without_signed_products_is_itself() -> None:
+    net = Net()
+    net.last(net.first())
+    model = Model.from_proto(net.proto())
+    assert unsigned(model) is model
+
+
+def test_weights_that_others_read_too_stay() -> None:
+    net = Net()
+    weight = net.constant(np.full((WIDE, 8), -1, np.int8))
+    x = net.input("N", WIDE, type=2)
+    net.output(net.add("MatMulInteger", x, weight), type=6)
+    net.output(net.add("DequantizeLinear", weight, np.float32(1)))
+    model = Model.from_proto(net.proto())
+    turned = unsigned(model)
+    np.testing.assert_array_equal(turned.weights[weight], model.weights[weight])
+    assert turned.weights[turned.proto.graph.node[0].input[1]].dtype == np.uint8
+
+
+def test_signed_data_keeps_signed_weights() -> None:
+    net = Net()
+    weight = net.constant(np.full((8, WIDE, 1, 1), 100, np.int8))
+    scale = np.float32(0.1)
+    x = net.add("QuantizeLinear", net.input("N", WIDE, 1, 1), scale, np.int8(0))
+    operands = (x, scale, np.int8(0), weight, scale, np.int8(0), scale, np.int8(0))
+    net.output(net.add("DequantizeLinear", net.add("QLinearConv", *operands), scale, np.int8(0)))
+    model = Model.from_proto(net.proto())
+    assert unsigned(model) is model
