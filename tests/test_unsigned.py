@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 from models import Net
@@ -10,7 +11,6 @@ from prunecvt_passes import runtime
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.unsigned import unsigned
 
-MS = "com.microsoft"
 WIDE = 64  # channels; two products of 255 and 127 no longer fit into 16 bits
 
 
@@ -57,6 +57,16 @@ def test_weights_that_others_read_too_stay() -> None:
     turned = unsigned(model)
     np.testing.assert_array_equal(turned.weights[weight], model.weights[weight])
     assert turned.weights[turned.proto.graph.node[0].input[1]].dtype == np.uint8
+
+
+def test_weights_in_constant_nodes_are_turned_too() -> None:
+    net = Net()
+    weight = onnx.numpy_helper.from_array(np.full((WIDE, 8), 127, np.int8))
+    held = net.add("Constant", value=weight)
+    net.output(net.add("MatMulInteger", net.input(1, WIDE, type=2), held), type=6)
+    data = np.full((1, WIDE), 255, np.uint8)
+    found = next(iter(runtime.run(Model.from_proto(net.proto()), {"x": data}).values()))
+    np.testing.assert_array_equal(found, np.full((1, 8), 255 * 127 * WIDE))
 
 
 def test_signed_data_keeps_signed_weights() -> None:

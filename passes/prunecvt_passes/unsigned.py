@@ -9,8 +9,11 @@ z says the same as w + 128 with zero point z + 128.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from prunecvt_passes.graph import every_node, taken_names, unused
 from prunecvt_passes.model import Array, Model
@@ -25,14 +28,15 @@ def unsigned(model: Model) -> Model:
     Weights that are computed stay as they are, and so do those beside signed activations, for which
     onnxruntime has no kernels with unsigned weights.
     """
-    if not any(values.dtype == np.int8 for values in model.weights.values()):
+    signed = _signed(model)
+    if not signed:
         return model
     copy = model.copy()
-    edited = _Edited(copy, taken_names(copy.proto.graph))
+    edited = _Edited(signed, taken_names(copy.proto.graph))
     for node in every_node(copy.proto.graph):
         domain = "" if node.domain in _DEFAULT else f"{node.domain}:"
         found = FACTORS.get(domain + node.op_type)
-        if found is not None and not _signed_data(copy, node, found[0]):
+        if found is not None and _input(node, found[0].zero) not in signed:
             edited.turn(node, found[1])
     if not edited.added:
         return model
@@ -40,37 +44,41 @@ def unsigned(model: Model) -> Model:
     return copy
 
 
+def _signed(model: Model) -> dict[str, Array]:
+    """Constants of signed bytes by name: initializers, and what Constant nodes hold."""
+    found = {name: values for name, values in model.weights.items() if values.dtype == np.int8}
+    for node in every_node(model.proto.graph):
+        if node.op_type == "Constant" and node.domain in _DEFAULT:
+            for attribute in node.attribute:
+                if attribute.name == "value" and attribute.t.data_type == onnx.TensorProto.INT8:
+                    found[node.output[0]] = numpy_helper.to_array(attribute.t)
+    return found
+
+
+def _input(node: onnx.NodeProto, place: int) -> str:
+    return node.input[place] if 0 <= place < len(node.input) else ""
+
+
 class _Edited:
     """A model whose weights are being turned; ``added`` holds the new ones."""
 
-    def __init__(self, model: Model, taken: set[str]) -> None:
-        self.model, self.taken = model, taken
+    def __init__(self, signed: Mapping[str, Array], taken: set[str]) -> None:
+        self.signed, self.taken = signed, taken
         self.added: dict[str, Array] = {}
         self.names: dict[str, str] = {}
 
     def turn(self, node: onnx.NodeProto, weight: Operand) -> None:
         """Gives the node an unsigned weight and zero point."""
-        values = self.model.weights.get(node.input[weight.data])
-        zero = node.input[weight.zero] if weight.zero < len(node.input) else ""
-        stated = self.model.weights.get(zero)
-        if values is None or values.dtype != np.int8 or (zero and stated is None):
+        name, zero = _input(node, weight.data), _input(node, weight.zero)
+        if name not in self.signed or (zero and zero not in self.signed):
             return
-        node.input[weight.data] = self._turned(node.input[weight.data], values)
         while len(node.input) <= weight.zero:
             node.input.append("")
-        absent = stated is None
-        node.input[weight.zero] = self._turned(zero, np.int8(0) if absent else stated)
+        node.input[weight.data] = self._turned(name, self.signed[name])
+        node.input[weight.zero] = self._turned(zero, self.signed.get(zero, np.zeros((), np.int8)))
 
-    def _turned(self, name: str, values: Array | np.int8 | None) -> str:
+    def _turned(self, name: str, values: Array) -> str:
         if name not in self.names:
             self.names[name] = unused(f"{name or 'zero'}__unsigned", self.taken)
-            turned = np.asarray(values).view(np.uint8) ^ np.uint8(128)
-            self.added[self.names[name]] = np.asarray(turned)
+            self.added[self.names[name]] = np.asarray(values.view(np.uint8) ^ np.uint8(128))
         return self.names[name]
-
-
-def _signed_data(model: Model, node: onnx.NodeProto, data: Operand) -> bool:
-    """Whether the activations' zero point says that they are signed."""
-    zero = node.input[data.zero] if 0 <= data.zero < len(node.input) else ""
-    values = model.weights.get(zero)
-    return values is not None and values.dtype == np.int8
