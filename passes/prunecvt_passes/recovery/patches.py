@@ -78,7 +78,7 @@ def _taps(
     """For every entry of the kernel the flat input place of each output place, and if it is one."""
     strides = node.attributes.get("strides", [1] * len(size))
     dilations = node.attributes.get("dilations", [1] * len(size))
-    before = _padding(node, size, out, kernel, strides, dilations)
+    before = padding(node, size, out, kernel, strides, dilations)
     where = np.unravel_index(places, tuple(out))
     found = []
     for entry in np.ndindex(*kernel):
@@ -96,7 +96,7 @@ def _taps(
     return found
 
 
-def _padding(
+def padding(
     node: Node,
     size: Sequence[int],
     out: Sequence[int],

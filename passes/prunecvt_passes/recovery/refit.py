@@ -9,6 +9,7 @@ summand is taken off it, so that a branch also mends the drift of its shortcut.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +20,10 @@ from prunecvt_passes.groups import Bools, Groups
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.recovery.aim import Aim, aim_of, bias_values
 from prunecvt_passes.recovery.calibration import Calibration, samples_of
+from prunecvt_passes.recovery.couple import Couple, couples
 from prunecvt_passes.recovery.edit import matrix_of, set_bias, set_matrix
 from prunecvt_passes.recovery.fit import Fit, Sample, Setting, best, error
+from prunecvt_passes.recovery.joint import Block, activations, improve
 from prunecvt_passes.recovery.linear import linear_nodes
 from prunecvt_passes.recovery.patches import blocked, patches, positions, responses
 from prunecvt_passes.recovery.walk import Walk
@@ -28,6 +31,9 @@ from prunecvt_passes.recovery.walk import Walk
 log = logging.getLogger("prunecvt")
 ROWS = 1 << 15  # rows that a node is fitted on, and 8 per column at least,
 ELEMENTS = 1 << 26  # as long as they hold no more numbers than this
+JOINT_ROUNDS = 2
+JOINT_IMAGES = 256  # that a step of a couple is made on, as long as
+JOINT_ELEMENTS = 1 << 26  # the producer's values on them are no more
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,8 @@ def refit(
     aims = [aim for aim in aims if aim.tensor in dense.producer]
     feeds = (*calibration.fit, *calibration.held_out)
     used = [n for a in aims for n in (a.linear.node.inputs[0], a.other) if n]
+    joined = couples(slim, aims)
+    used += [couple.producer.linear.node.inputs[0] for couple in joined.values()]
     with (
         Walk(dense, feeds, [aim.tensor for aim in aims]) as original,
         Walk(slim, feeds, used) as own,
@@ -72,13 +80,62 @@ def refit(
         kept = ~removal.removed[groups.class_of]
         pair = _Pair(original, own, groups, kept, calibration)
         for number, aim in enumerate(aims):
-            _fit(pair, aim, np.random.default_rng(number))
+            pair.slim.to(aim.linear.node.index)
+            pair.dense.past(aim.tensor)
+            found = _fit(pair, aim, number)
+            couple = joined.get(aim.linear.node.index)
+            if couple is not None:
+                _join(pair, couple, number, found)
+                pair.slim.release([couple.producer.linear.node.inputs[0]])
+            pair.dense.release([aim.tensor])
+            pair.slim.release([aim.linear.node.inputs[0], *([aim.other] if aim.other else [])])
     return slim.model
 
 
-def _fit(pair: _Pair, aim: Aim, chance: np.random.Generator) -> None:
-    pair.slim.to(aim.linear.node.index)
-    pair.dense.past(aim.tensor)
+def _join(pair: _Pair, couple: Couple, number: int, error: float) -> None:
+    """Improves the producer and fits the reader anew, as long as held-out data agrees."""
+    graph, aims = pair.slim.graph, (couple.producer, couple.reader)
+    split, batches = len(pair.calibration.fit), range(pair.slim.batches)
+    source, between = (aim.linear.node.inputs[0] for aim in aims)
+    blocks = [_block(pair, couple, batch) for batch in _few(pair, couple, split)]
+    for _ in range(JOINT_ROUNDS):
+        before = [(matrix_of(graph, aim), bias_values(graph, aim)) for aim in aims]
+        if not improve(graph, couple, blocks, number):
+            return
+        inputs = [pair.slim.get(batch, source) for batch in batches]
+        for batch, values in enumerate(activations(graph, couple, inputs)):
+            pair.slim.store.put(batch, between, values)
+        found = _fit(pair, couple.reader, number)
+        if found >= error:
+            for aim, (weight, bias) in zip(aims, before, strict=True):
+                set_matrix(graph, aim, weight)
+                if bias is not None:
+                    set_bias(graph, aim, bias.astype(np.float64))
+            for batch, values in enumerate(activations(graph, couple, inputs)):
+                pair.slim.store.put(batch, between, values)
+            return
+        log.info("joint %-40s %.5f -> %.5f", couple.reader.linear.node.title, error, found)
+        error = found
+
+
+def _few(pair: _Pair, couple: Couple, split: int) -> range:
+    """The runs that steps are made on: enough, and not more than memory and time allow."""
+    images = samples_of(pair.calibration.fit)
+    shape = pair.slim.graph.shape(couple.producer.tensor) or (1,)
+    most = max(1, min(JOINT_IMAGES, JOINT_ELEMENTS // max(math.prod(shape[1:]), 1)))
+    return range(0, split, max(1, -(-images // most)))
+
+
+def _block(pair: _Pair, couple: Couple, batch: int) -> Block:
+    aim, slim = couple.reader, pair.slim
+    goal = _cut(pair, aim.tensor, pair.dense.get(batch, aim.tensor))
+    other = slim.get(batch, aim.other) if aim.other else 0.0
+    return Block(slim.get(batch, couple.producer.linear.node.inputs[0]), goal, other)
+
+
+def _fit(pair: _Pair, aim: Aim, number: int) -> float:
+    """Fits one node; returns its held-out error."""
+    chance = np.random.default_rng(number)
     fitted, held_out = _samples(pair, aim, chance)
     graph = pair.slim.graph
     weight, values = matrix_of(graph, aim), bias_values(graph, aim)
@@ -96,8 +153,7 @@ def _fit(pair: _Pair, aim: Aim, chance: np.random.Generator) -> None:
         set_bias(graph, aim, fit.bias)
         was = error(held_out, before, setting)
         log.info("refit %-40s %.5f -> %.5f (%g)", aim.linear.node.title, was, after, fit.ridge)
-    pair.dense.release([aim.tensor])
-    pair.slim.release([aim.linear.node.inputs[0], *([aim.other] if aim.other else [])])
+    return after
 
 
 def _samples(pair: _Pair, aim: Aim, chance: np.random.Generator) -> tuple[Sample, Sample]:

@@ -24,8 +24,13 @@ class Store:
         self._folder = tempfile.TemporaryDirectory(prefix="prunecvt")
 
     def put(self, batch: int, name: str, values: Array) -> None:
-        """Holds a tensor."""
+        """Holds a tensor, in the place of what was held under the name for the batch."""
         place = self._values.setdefault(name, {})
+        old = place.pop(batch, None)
+        if isinstance(old, Path):
+            old.unlink()
+        elif old is not None:
+            self.held -= old.nbytes
         if self.held + values.nbytes <= self.limit or not values.ndim or values.dtype == object:
             self.held += values.nbytes
             place[batch] = values

@@ -83,7 +83,7 @@ class Walk:
         self._forget()
 
     def _run(self, nodes: Sequence[onnx.NodeProto], keep: Sequence[str]) -> None:
-        part = _part(self.graph.model, nodes, keep)
+        part = part_of(self.graph.model, nodes, keep)
         reads = {name for node in part.proto.graph.node for name in node.input}
         reads |= captured_names(part.proto.graph)
         given = sorted(reads & self.store.names())
@@ -118,7 +118,7 @@ def _last_readers(graph: Graph) -> dict[str, int]:
     return last
 
 
-def _part(model: Model, nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> Model:
+def part_of(model: Model, nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> Model:
     """The nodes as a model of their own; inputs are added by the caller."""
     proto = onnx.ModelProto()
     proto.ir_version = model.proto.ir_version
