@@ -24,6 +24,7 @@ CRITERIA: dict[str, Callable[[], tp.importance.Importance]] = {
 }
 PASSES = 2  # over the augmented images
 _BATCH = 128
+_SHOWN = 25  # images at once, where nothing depends on it
 _PADDING = 4
 _TOLERANCE = 1e-4
 _TRACED = 32  # pixels; Torch-Pruning keeps what it traced, and widths do not depend on the size
@@ -125,7 +126,7 @@ def macs(module: nn.Module, size: int) -> int:
 
 def logits(module: nn.Module, images: Floats32) -> Floats32:
     """What the module answers."""
-    batches = torch.from_numpy(images).split(BATCH)
+    batches = torch.from_numpy(images).split(_SHOWN)
     with torch.inference_mode():
         return torch.cat([module(batch) for batch in batches]).numpy()
 
