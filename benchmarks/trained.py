@@ -60,6 +60,11 @@ class Trained:
 
 def answers(model: Model, images: Floats32) -> Ints:
     """The class that ``model`` gives each image."""
+    return logits(model, images).argmax(axis=1).astype(np.int64)
+
+
+def logits(model: Model, images: Floats32) -> Floats32:
+    """What ``model`` computes from each image."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(
@@ -67,8 +72,7 @@ def answers(model: Model, images: Floats32) -> Ints:
     )
     name = session.get_inputs()[0].name
     batches = np.split(images, range(BATCH, len(images), BATCH))
-    found = [session.run(None, {name: batch})[0].argmax(axis=1) for batch in batches]
-    return np.concatenate(found).astype(np.int64)
+    return np.concatenate([session.run(None, {name: batch})[0] for batch in batches])
 
 
 def opened(path: Path) -> Dense:
