@@ -25,6 +25,7 @@ from prunecvt_passes.inexact import narrowed_nodes
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Source
 from prunecvt_passes.samples import dimensions
+from prunecvt_passes.saturation import multiplies_integers
 from prunecvt_passes.unrounded import unrounded
 
 SQUASHED_STEP = 1e-6  # a few float32 steps of functions that end at 1
@@ -115,7 +116,8 @@ def _port(value: onnx.ValueInfoProto) -> tuple[str, int, tuple[int | str, ...] |
 def run_slimmed(source: Source, model: Model, trials: Trials) -> Outcomes:
     """Runs the slimmed model on every trial, as far as the outputs fit a fixed memory.
 
-    A model in half precision is run as it is once, where onnxruntime can, and compared in float32.
+    A model in half precision is run as it is once, where onnxruntime can, and compared in float32;
+    so is one that multiplies 8-bit integers, whose sums are compared as they are without overflow.
 
     Raises:
         UnsupportedError: E410 or E411, onnxruntime does not run the original either.
@@ -127,10 +129,10 @@ def run_slimmed(source: Source, model: Model, trials: Trials) -> Outcomes:
     compared = runtime.comparable(model)
     refused = ""
     try:
-        if compared is not model:
+        if compared is not model or multiplies_integers(model):
             refused = _refusal(model, feed)
             if refused and not _refusal(source.model, feed):
-                runtime.run(model, feed)  # the cut is to blame
+                _run_as_written(model, feed)  # the cut is to blame
         opened = runtime.session(compared)
         held = 0
         for feed, found in (
@@ -152,10 +154,15 @@ def run_slimmed(source: Source, model: Model, trials: Trials) -> Outcomes:
 def _refusal(model: Model, feed: Feed) -> str:
     """Why onnxruntime does not run the model as it is; "" where it does."""
     try:
-        runtime.run(model, feed)
+        _run_as_written(model, feed)
     except UnsupportedError as error:
         return error.where
     return ""
+
+
+def _run_as_written(model: Model, feed: Feed) -> None:
+    opened = runtime.session(model, as_written=True)
+    runtime.run_session(opened, feed, source=model.source)
 
 
 def compare_masked(

@@ -75,7 +75,7 @@ def verify_files(
     if chosen.ir:
         trial = Trial(trials.random[0], outcomes.random[0], openvino_tolerance(model, chosen))
         found = parity(slimmed, trial, timeout=chosen.timeout)
-        openvino = judge_parity(found, trial, chosen, source.model, original)
+        openvino = judge_parity(found, trial, chosen, (source.model, model), original)
     else:
         skipped.append("OpenVINO: left out by --no-ir")
     return Verify(

@@ -39,6 +39,7 @@ from prunecvt_passes.recipes import ALLOCATE, ANALYSE, CUT, DECIDE, FOLD, RECOVE
 from prunecvt_passes.recovery.curve import NO_CURVES, Curves
 from prunecvt_passes.recovery.measure import measure
 from prunecvt_passes.recovery.recover import Recovery
+from prunecvt_passes.saturation import multiplies_integers
 from prunecvt_passes.score import Criterion, Scores
 from prunecvt_passes.shapes import infer
 
@@ -123,9 +124,9 @@ class Slimmed:
         outcomes = self.facts.values.get(Outcomes)
         if outcomes is not None:
             return str(outcomes.refusal)
-        return (
-            runtime.refusal(self.model) if runtime.comparable(self.model) is not self.model else ""
-        )
+        model = self.model
+        copied = runtime.comparable(model) is not model or multiplies_integers(model)
+        return runtime.refusal(model) if copied else ""
 
 
 def analyse(

@@ -14,7 +14,7 @@ from prunecvt_passes.errors import PrunecvtError, UnsupportedError
 from prunecvt_passes.graph import captured_names
 from prunecvt_passes.model import Array, Model, fill
 from prunecvt_passes.precision import holds_double, holds_half, in_single
-from prunecvt_passes.unsigned import unsigned
+from prunecvt_passes.saturation import unsaturated
 
 log = logging.getLogger("prunecvt")
 SHARED_BYTES = 1024  # smaller initializers travel inside the proto: shape inference reads them
@@ -59,21 +59,24 @@ def _native(values: Array) -> bool:
     return values.dtype.kind in "fiub" and values.dtype.isbuiltin == 1
 
 
-def session(model: Model, *, threads: int = 0) -> onnxruntime.InferenceSession:
-    """Opens ``model`` in onnxruntime on the CPU, node by node as it is written.
+def session(
+    model: Model, *, threads: int = 0, as_written: bool = False
+) -> onnxruntime.InferenceSession:
+    """Opens ``model`` in onnxruntime on the CPU, node by node.
 
     No optimisation: fusing copies weights, and some rewrites are inexact, so that two models that
-    say the same would differ. Integer products get unsigned weights, which are exact on every
-    processor.
+    say the same would differ. One rewrite is made for that same reason: sums of 8-bit integers
+    come out as ONNX says, whatever the processor (``saturation.py``).
 
     Args:
         model: the model.
         threads: of one operator; 0 for as many as there are cores.
+        as_written: leaves that rewrite out.
 
     Raises:
         UnsupportedError: E410, onnxruntime will not load the model.
     """
-    proto, shared = skeleton(unsigned(model))
+    proto, shared = skeleton(model if as_written else unsaturated(model))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.intra_op_num_threads = threads
@@ -115,9 +118,9 @@ def comparable(model: Model) -> Model:
 
 
 def refusal(model: Model) -> str:
-    """Why onnxruntime does not load the model; "" where it does."""
+    """Why onnxruntime does not load the model as it is written; "" where it does."""
     try:
-        session(model)
+        session(model, as_written=True)
     except UnsupportedError as error:
         return error.where
     return ""

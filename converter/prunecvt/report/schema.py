@@ -248,8 +248,13 @@ class RecoveryRow(Record):
 
 
 class ParityCheck(Record):
-    """The same file in another runtime."""
+    """The same file in another runtime.
 
+    ``at`` is where ``max_rel`` was found: at the outputs, or, where the runtimes round quantised
+    activations to other integers, at those of the model without that rounding.
+    """
+
+    at: Literal["outputs", "unrounded"] = "outputs"
     max_abs: float
     max_rel: float
     tolerance: float

@@ -231,6 +231,8 @@ def checks(verify: Verify | None) -> list[Check]:
     if verify.openvino is not None:
         parity = verify.openvino
         detail = f"max relative {parity.max_rel:.1e}, tolerance {parity.tolerance:.0e}"
+        if parity.at == "unrounded":
+            detail += ", without the rounding of activations"
         rows.append(Check("same in OpenVINO", _outcome(parity.passed), detail))
     return rows + [Check(name, "left out") for name in verify.skipped]
 

@@ -9,7 +9,6 @@ import pytest
 from models import Net
 from prunecvt_passes import runtime
 from prunecvt_passes.model import Array, Model
-from prunecvt_passes.unsigned import unsigned
 
 WIDE = 64  # channels; two products of 255 and 127 no longer fit into 16 bits
 
@@ -40,25 +39,6 @@ def test_products_do_not_saturate(build: object, zero: bool) -> None:
     np.testing.assert_array_equal(found.reshape(2, -1), expected)
 
 
-def test_a_model_without_signed_products_is_itself() -> None:
-    net = Net()
-    net.last(net.first())
-    model = Model.from_proto(net.proto())
-    assert unsigned(model) is model
-
-
-def test_weights_that_others_read_too_stay() -> None:
-    net = Net()
-    weight = net.constant(np.full((WIDE, 8), -1, np.int8))
-    x = net.input("N", WIDE, type=2)
-    net.output(net.add("MatMulInteger", x, weight), type=6)
-    net.output(net.add("DequantizeLinear", weight, np.float32(1)))
-    model = Model.from_proto(net.proto())
-    turned = unsigned(model)
-    np.testing.assert_array_equal(turned.weights[weight], model.weights[weight])
-    assert turned.weights[turned.proto.graph.node[0].input[1]].dtype == np.uint8
-
-
 def test_weights_in_constant_nodes_are_turned_too() -> None:
     net = Net()
     weight = onnx.numpy_helper.from_array(np.full((WIDE, 8), 127, np.int8))
@@ -67,14 +47,3 @@ def test_weights_in_constant_nodes_are_turned_too() -> None:
     data = np.full((1, WIDE), 255, np.uint8)
     found = next(iter(runtime.run(Model.from_proto(net.proto()), {"x": data}).values()))
     np.testing.assert_array_equal(found, np.full((1, 8), 255 * 127 * WIDE))
-
-
-def test_signed_data_keeps_signed_weights() -> None:
-    net = Net()
-    weight = net.constant(np.full((8, WIDE, 1, 1), 100, np.int8))
-    scale = np.float32(0.1)
-    x = net.add("QuantizeLinear", net.input("N", WIDE, 1, 1), scale, np.int8(0))
-    operands = (x, scale, np.int8(0), weight, scale, np.int8(0), scale, np.int8(0))
-    net.output(net.add("DequantizeLinear", net.add("QLinearConv", *operands), scale, np.int8(0)))
-    model = Model.from_proto(net.proto())
-    assert unsigned(model) is model
