@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
 
-from command_line import Call, Done
+# Before numpy is imported: several workers with several threads each spend their time waiting.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from command_line import Call, Done  # noqa: E402
 
 
 @pytest.fixture
