@@ -10,7 +10,7 @@ import pytest
 # Before numpy is imported: several workers with several threads each spend their time waiting.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from command_line import Call, Done  # noqa: E402
+from command_line import Call, Done
 
 
 @pytest.fixture
