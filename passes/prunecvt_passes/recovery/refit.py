@@ -33,7 +33,7 @@ ROWS = 1 << 15  # rows that a node is fitted on, and 8 per column at least,
 ELEMENTS = 1 << 26  # as long as they hold no more numbers than this
 JOINT_ROUNDS = 2
 JOINT_IMAGES = 256  # that a step of a couple is made on, as long as
-JOINT_ELEMENTS = 1 << 26  # the producer's values on them are no more
+JOINT_ELEMENTS = 1 << 24  # the producer's values on them are no more
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _join(pair: _Pair, couple: Couple, number: int, error: float) -> None:
     split, batches = len(pair.calibration.fit), range(pair.slim.batches)
     source, between = (aim.linear.node.inputs[0] for aim in aims)
     blocks = [_block(pair, couple, batch) for batch in _few(pair, couple, split)]
-    for _ in range(JOINT_ROUNDS):
+    for _ in range(JOINT_ROUNDS if blocks else 0):
         before = [(matrix_of(graph, aim), bias_values(graph, aim)) for aim in aims]
         if not improve(graph, couple, blocks, number):
             return
@@ -119,11 +119,13 @@ def _join(pair: _Pair, couple: Couple, number: int, error: float) -> None:
 
 
 def _few(pair: _Pair, couple: Couple, split: int) -> range:
-    """The runs that steps are made on: enough, and not more than memory and time allow."""
+    """The runs that steps are made on: none where a single one is more than memory allows."""
     images = samples_of(pair.calibration.fit)
     shape = pair.slim.graph.shape(couple.producer.tensor) or (1,)
-    most = max(1, min(JOINT_IMAGES, JOINT_ELEMENTS // max(math.prod(shape[1:]), 1)))
-    return range(0, split, max(1, -(-images // most)))
+    most = min(JOINT_IMAGES, JOINT_ELEMENTS // max(math.prod(shape[1:]), 1))
+    if most * split < images:
+        return range(0)
+    return range(0, split, -(-images // most))
 
 
 def _block(pair: _Pair, couple: Couple, batch: int) -> Block:
