@@ -26,7 +26,7 @@ from prunecvt_passes.recovery.linear import Linear, matrix
 from prunecvt_passes.recovery.normal import Floats, Normal, Ridge
 from prunecvt_passes.recovery.patches import blocked, patches, positions, responses
 
-PLACES = 1 << 15  # rows that a step is fitted on
+PLACES = 1 << 14  # rows that a step is fitted on
 RIDGE = 1e-3  # of the mean variance of the producer's columns
 DAMPING = 1e-2  # of the mean curvature of the channels between
 _HALVINGS = 3

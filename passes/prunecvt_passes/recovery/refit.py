@@ -30,8 +30,9 @@ from prunecvt_passes.recovery.walk import Walk
 
 log = logging.getLogger("prunecvt")
 ROWS = 1 << 15  # rows that a node is fitted on, and 8 per column at least,
-ELEMENTS = 1 << 26  # as long as they hold no more numbers than this
+ELEMENTS = 1 << 24  # as long as they hold no more numbers than this
 JOINT_ROUNDS = 2
+JOINT_WIDEST = 640  # columns of a couple's weights: fits are many, and dear beyond
 JOINT_IMAGES = 256  # that a step of a couple is made on, as long as
 JOINT_ELEMENTS = 1 << 24  # the producer's values on them are no more
 
@@ -119,7 +120,10 @@ def _join(pair: _Pair, couple: Couple, number: int, error: float) -> None:
 
 
 def _few(pair: _Pair, couple: Couple, split: int) -> range:
-    """The runs that steps are made on: none where a single one is more than memory allows."""
+    """The runs that steps are made on: none where they take too much memory or time."""
+    aims = (couple.producer, couple.reader)
+    if max(matrix_of(pair.slim.graph, aim).shape[2] for aim in aims) > JOINT_WIDEST:
+        return range(0)
     images = samples_of(pair.calibration.fit)
     shape = pair.slim.graph.shape(couple.producer.tensor) or (1,)
     most = min(JOINT_IMAGES, JOINT_ELEMENTS // max(math.prod(shape[1:]), 1))
@@ -164,7 +168,7 @@ def _samples(pair: _Pair, aim: Aim, chance: np.random.Generator) -> tuple[Sample
     images = samples_of(pair.calibration.fit)
     weight = matrix_of(pair.slim.graph, aim)
     wide = weight.shape[0] * weight.shape[2]
-    wanted = min(max(ROWS, 8 * wide), max(ELEMENTS // wide, 2 * weight.shape[2]))
+    wanted = min(max(ROWS, 8 * wide), max(ELEMENTS // wide, 4 * weight.shape[2]))
     parts: tuple[list[Sample], list[Sample]] = ([], [])
     for batch in range(pair.slim.batches):
         sample = _sample(pair, aim, batch, -(-wanted // images), chance)
