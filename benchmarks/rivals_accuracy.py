@@ -37,10 +37,12 @@ INSTALL = {
 HEAD = "| model | tool | criterion | scope | re-estimated | MACs left | top-1 | seconds |"
 
 
-def ways(case: Case, tools: list[str]) -> Iterator[Way[Any]]:
-    """Every setting of every tool."""
-    for tool in tools:
-        yield from importlib.import_module(TOOLS[tool][0]).ways(case)
+def ways(case: Case, options: argparse.Namespace) -> Iterator[Way[Any]]:
+    """Every setting of every tool, of which one of ``--only`` is a part."""
+    for tool in options.tools:
+        for way in importlib.import_module(TOOLS[tool][0]).ways(case):
+            if any(text in " | ".join(way.cells) for text in options.only):
+                yield way
 
 
 def rows(case: Case, way: Way[T], share: float) -> Iterator[str]:
@@ -83,6 +85,7 @@ def main() -> None:
     parser.add_argument("--models", default=MODELS)
     parser.add_argument("--macs", help="shares; 0.7,0.5,0.4 for CIFAR-10, 0.8,0.7 for ImageNet")
     parser.add_argument("--tools", nargs="+", choices=sorted(TOOLS), default=list(TOOLS))
+    parser.add_argument("--only", nargs="+", default=[""], help="such as inner 'Wanda | global'")
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--tests", type=int, default=10000)
     options = parser.parse_args()
@@ -92,7 +95,7 @@ def main() -> None:
         case = read(options.shared, name, options.images, options.tests)
         shares = options.macs or SHARES[name.split("_")[0]]
         for share in map(float, shares.split(",")):
-            for way in ways(case, options.tools):
+            for way in ways(case, options):
                 for row in rows(case, way, share):
                     print(row, flush=True)
 
