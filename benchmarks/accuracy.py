@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import argparse
 import resource
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from prunecvt_passes.choose import Budget, Removal, choose
 from prunecvt_passes.criteria.gather import gather
+from prunecvt_passes.criteria.table import CRITERIA
+from prunecvt_passes.errors import UsageError
 from prunecvt_passes.flow import trace
 from prunecvt_passes.fold import fold_batch_norms
 from prunecvt_passes.groups import Groups, solve
@@ -89,9 +92,14 @@ def rows(case: Case, options: argparse.Namespace) -> None:
     dense, examples = case.dense, case.examples
     top1 = 100 * (answers(dense.graph.model, examples.images) == examples.labels).mean()
     print(f"| {case.name} | | | 1.000 | dense | {top1:.2f} | | |", flush=True)
-    for criterion in options.criteria.split(","):
+    asked = CRITERIA if options.criteria == "all" else options.criteria.split(",")
+    for criterion in asked:
         started = time.perf_counter()
-        scores = case.scores(criterion)
+        try:
+            scores = case.scores(criterion)
+        except UsageError as error:  # the model lacks what the criterion needs
+            print(f"{case.name}: {error.message}", file=sys.stderr)
+            continue
         measured = time.perf_counter() - started
         for scope in options.scopes.split(","):
             for share in map(float, options.macs.split(",")):
@@ -118,7 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shared", type=Path, required=True)
     parser.add_argument("--models", default=MODELS)
-    parser.add_argument("--criteria", default="obs")
+    parser.add_argument("--criteria", default="obs", help="names, or all")
     parser.add_argument("--scopes", default="error", help="layer, global, error")
     parser.add_argument("--macs", default="0.7,0.5")
     parser.add_argument("--recover", default="none,bias,refit")
