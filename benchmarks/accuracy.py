@@ -1,8 +1,8 @@
 """What criteria, allocations and recovery are worth: top-1 at a share of the MACs.
 
 Each row: a trained classifier, a criterion, an allocation, what is left of the MACs (over all
-convolutions and products), a recovery without labels. ``layer`` and ``global`` take the smallest
-ratio that leaves no more than the share; ``error`` takes what costs least for what it saves.
+convolutions and products), a recovery without labels. ``error`` takes what costs least for what it
+saves; every other allocation takes the smallest ratio that leaves no more than the share.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunecvt_passes.choose import Budget, Removal, choose
+from prunecvt_passes.budget import Budget, Removal
 from prunecvt_passes.criteria.gather import gather
 from prunecvt_passes.criteria.table import CRITERIA
 from prunecvt_passes.errors import UsageError
@@ -22,9 +22,10 @@ from prunecvt_passes.flow import trace
 from prunecvt_passes.fold import fold_batch_norms
 from prunecvt_passes.groups import Groups, solve
 from prunecvt_passes.normalise import Dense
-from prunecvt_passes.recovery.allocate import allocate, amount
+from prunecvt_passes.recovery.allocate import allocate
 from prunecvt_passes.recovery.calibration import Calibration, split
 from prunecvt_passes.recovery.measure import measure
+from prunecvt_passes.recovery.reach import amount
 from prunecvt_passes.recovery.recover import Remedy, try_recovery
 from prunecvt_passes.rules import RULES
 from prunecvt_passes.score import Criterion, Scores, score
@@ -34,7 +35,6 @@ from trained import Examples, answers, calibration_for, examples_for, opened
 
 MODELS = "cifar10_resnet20.tsbn,cifar10_resnet20.dyn,cifar10_resnet56.tsbn,cifar10_resnet56.dyn"
 BATCH = 32
-_BISECTIONS = 12
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,8 @@ class Case:
     def removal(self, scores: Scores, scope: str, share: float, round_to: str) -> Removal:
         """What goes so that at most ``share`` of the MACs is left."""
         step = "auto" if round_to == "auto" else int(round_to)
-        if scope == "error":
-            budget = Budget(round_to=step, target=Target("macs", share))
-            return allocate(self.dense, self.groups, scores, budget)
-        low, high = 0.0, 0.99
-        for _ in range(_BISECTIONS):
-            ratio = (low + high) / 2
-            budget = Budget(ratio, "global" if scope == "global" else "layer", step)
-            fits = self.left(choose(self.groups, scores, budget)) <= share
-            low, high = (low, ratio) if fits else (ratio, high)
-        budget = Budget(high, "global" if scope == "global" else "layer", step)
-        return choose(self.groups, scores, budget)
+        budget = Budget(scope=scope, round_to=step, target=Target("macs", share))  # type: ignore[arg-type]
+        return allocate(self.dense, self.groups, scores, budget)
 
     def left(self, removal: Removal) -> float:
         """Share of the MACs that a removal leaves."""
@@ -127,7 +118,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True)
     parser.add_argument("--models", default=MODELS)
     parser.add_argument("--criteria", default="obs", help="names, or all")
-    parser.add_argument("--scopes", default="error", help="layer, global, error")
+    parser.add_argument("--scopes", default="error", help="layer, global, erk, lamp, error")
     parser.add_argument("--macs", default="0.7,0.5")
     parser.add_argument("--recover", default="none,bias,refit")
     parser.add_argument("--images", type=int, default=1024)

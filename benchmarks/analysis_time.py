@@ -16,7 +16,7 @@ from pathlib import Path
 import onnx
 
 from prunecvt_passes import pipeline
-from prunecvt_passes.choose import Budget
+from prunecvt_passes.budget import Budget
 from prunecvt_passes.criteria.statistics import NO_STATISTICS
 from prunecvt_passes.errors import PrunecvtError
 from prunecvt_passes.model import Model

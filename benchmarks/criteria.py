@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prunecvt_passes.choose import Budget, Scope, choose
+from prunecvt_passes.budget import Budget, Scope
+from prunecvt_passes.choose import choose
 from prunecvt_passes.cost import cost
 from prunecvt_passes.criteria.table import DATA_FREE
 from prunecvt_passes.errors import UsageError

@@ -10,7 +10,7 @@ import onnxsim
 
 import trained
 from prunecvt_passes.model import Model
-from prunecvt_passes.recovery.allocate import amount
+from prunecvt_passes.recovery.reach import amount
 from rival_case import Case, Way
 from trained import Floats32, Ints, _normalised
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunecvt_passes import oracle, runtime
-from prunecvt_passes.choose import Budget, Scope, choose
+from prunecvt_passes.budget import Budget, Scope
+from prunecvt_passes.choose import choose
 from prunecvt_passes.cost import parameters
 from prunecvt_passes.flow import trace
 from prunecvt_passes.fold import fold_batch_norms

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prunecvt_passes.normalise import Dense
-from prunecvt_passes.recovery.allocate import amount
+from prunecvt_passes.recovery.reach import amount
 from trained import Examples, Ints, _normalised, examples_for, opened
 
 T = TypeVar("T")

@@ -53,7 +53,7 @@ def timed(times: Times, stage: str, function: Callable[..., T], *given: object) 
 def ours(path: Path) -> Times:
     """Seconds per pass of the pipeline that ``slim`` runs, and what is left of the parameters."""
     from prunecvt_passes import pipeline
-    from prunecvt_passes.choose import Budget
+    from prunecvt_passes.budget import Budget
     from prunecvt_passes.cost import parameters
     from prunecvt_passes.criteria.statistics import NO_STATISTICS
     from prunecvt_passes.model import Model

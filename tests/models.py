@@ -12,7 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from prunecvt_passes import oracle, runtime
-from prunecvt_passes.choose import Budget, Removal, choose
+from prunecvt_passes.budget import Budget, Removal
+from prunecvt_passes.choose import choose
 from prunecvt_passes.flow import trace
 from prunecvt_passes.groups import Groups, solve
 from prunecvt_passes.model import Array, Model

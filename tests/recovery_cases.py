@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from models import Net, grouped
-from prunecvt_passes.choose import Budget, Removal, choose
+from prunecvt_passes.budget import Budget, Removal
+from prunecvt_passes.choose import choose
 from prunecvt_passes.criteria.gather import gather
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Array, Model

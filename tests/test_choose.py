@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from models import Net, check_oracle, grouped
-from prunecvt_passes.choose import Budget, Removal, choose, step_of
+from prunecvt_passes.budget import Budget, Removal, step_of
+from prunecvt_passes.choose import choose
 from prunecvt_passes.errors import UsageError
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.score import Scores

@@ -9,7 +9,7 @@ from sklearn.linear_model import LinearRegression, lars_path, lars_path_gram
 import prunecvt
 from models import Net
 from prunecvt_passes import runtime
-from prunecvt_passes.choose import Budget
+from prunecvt_passes.budget import Budget
 from prunecvt_passes.criteria.lasso_path import entries
 from prunecvt_passes.criteria.reconstruction import (
     contributions,

@@ -17,7 +17,8 @@ from onnx import helper
 from models import Net, check_oracle, grouped, random_removal
 from networks import generate, grow
 from networks.choices import random_genome
-from prunecvt_passes.choose import Budget, Removal, choose
+from prunecvt_passes.budget import Budget, Removal
+from prunecvt_passes.choose import choose
 from prunecvt_passes.cost import parameters
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Model

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from prunecvt_passes import pipeline
-from prunecvt_passes.choose import Budget, Removal, choose
+from prunecvt_passes.budget import Budget, Removal
+from prunecvt_passes.choose import choose
 from prunecvt_passes.errors import PassError, UsageError
 from prunecvt_passes.pipeline import Facts, check, declaration, named_passes, run
 

@@ -9,7 +9,7 @@ import pytest
 
 from models import Net
 from prunecvt_passes import oracle, runtime
-from prunecvt_passes.choose import Removal
+from prunecvt_passes.budget import Removal
 from prunecvt_passes.errors import UsageError
 from prunecvt_passes.graph import index
 from prunecvt_passes.model import Array

@@ -12,18 +12,19 @@ import pytest
 
 from models import Net, grouped, random_removal
 from prunecvt.options import Options
-from prunecvt_passes.choose import Budget
+from prunecvt_passes.budget import Budget
 from prunecvt_passes.errors import UsageError
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.recovery.aim import aim_of
-from prunecvt_passes.recovery.allocate import allocate, amount
+from prunecvt_passes.recovery.allocate import allocate
 from prunecvt_passes.recovery.calibration import Feed
 from prunecvt_passes.recovery.curve import Curve
 from prunecvt_passes.recovery.eliminate import eliminate
 from prunecvt_passes.recovery.linear import linear_nodes
 from prunecvt_passes.recovery.observe import Reader, observe
 from prunecvt_passes.recovery.prices import prices
+from prunecvt_passes.recovery.reach import amount
 from prunecvt_passes.recovery.spend import Offer, hull, spend
 from prunecvt_passes.score import Criterion, score
 from prunecvt_passes.slice import remove

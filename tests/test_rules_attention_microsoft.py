@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models import INT64, Net, Rows, check_oracle, check_row, grouped
-from prunecvt_passes.choose import Removal
+from prunecvt_passes.budget import Removal
 from prunecvt_passes.cost import cost
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.units import Units

@@ -11,7 +11,7 @@ import prunecvt
 from models import random_removal
 from prunecvt.loading.load import load
 from prunecvt_passes import oracle, runtime
-from prunecvt_passes.choose import Scope
+from prunecvt_passes.budget import Scope
 from prunecvt_passes.groups import solve
 from prunecvt_passes.normalise import Source, normalise
 from prunecvt_passes.recipes import label

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from models import Net, check_oracle, grouped
-from prunecvt_passes.choose import Removal
+from prunecvt_passes.budget import Removal
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Model
 from prunecvt_passes.slice import remove

@@ -24,7 +24,7 @@ from prunecvt.report.assemble import (
 )
 from prunecvt.report.schema import GroupRow, Port, Report, SkippedRow
 from prunecvt.slimming import Slimmed, analyse, slim_in_memory
-from prunecvt_passes.choose import Removal
+from prunecvt_passes.budget import Removal
 from prunecvt_passes.cost import Cost, cost
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.normalise import Dense, Source

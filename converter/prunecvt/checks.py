@@ -18,7 +18,7 @@ from prunecvt.report.schema import Fidelity, OracleCheck
 from prunecvt.runtimes.openvino_ir import UNBOUNDED
 from prunecvt.trials import Feed, Trials, samples
 from prunecvt_passes import oracle, runtime
-from prunecvt_passes.choose import Removal
+from prunecvt_passes.budget import Removal
 from prunecvt_passes.graph import index
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.inexact import narrowed_nodes

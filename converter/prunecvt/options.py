@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from prunecvt.calibration.preprocessing import Preprocessing
 from prunecvt.calibration.source import Calibration, Data, data_name, data_of
 from prunecvt.errors import UsageError
-from prunecvt_passes.choose import Budget, Scope
+from prunecvt_passes.budget import SCOPES, Budget, Scope
 from prunecvt_passes.recovery.recover import Method, Remedy
 from prunecvt_passes.target import parse_target
 from prunecvt_passes.units import AttentionUnit, GroupedUnit, Units
 
 RTOL = 1e-4
+RATIO = 0.4  # where nothing else says how much goes
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,17 @@ class Options:
     """How to slim a model.
 
     Attributes:
-        ratio: share of the channels that can be cut.
+        ratio: share of the channels that can be cut; 0.4 without ``target`` and ``threshold``.
         criterion: how channels are scored (docs/criteria.md); ``auto`` for the best that the data
             allows: ``obs`` with ``calib``, ``share`` without.
-        scope: ``layer`` takes the ratio of every group, ``global`` one threshold over all,
-            ``error`` the channels whose error is smallest.
+        scope: how layers share the cut (docs/allocation.md): ``layer`` the same ratio everywhere,
+            ``global`` one threshold over all scores, ``erk`` and ``lamp`` by the weights, ``error``
+            where it costs least; ``auto`` is ``error`` under a target, else ``layer``.
         target: instead of the ratio, what may be left: ``macs=0.5``, ``params=0.5`` or
-            ``bytes=4MB``; channels are taken as by ``error``, where they save most of it.
+            ``bytes=4MB``.
+        threshold: instead of the ratio, the score below which channels go.
+        ratio_of: pattern of node or tensor names -> ratio of the groups it matches, whatever the
+            others lose; the last that matches counts.
         round_to: ``auto`` (multiples of 8) or the multiple that widths are rounded up to.
         min_channels: no group goes below it, unless it is smaller.
         max_ratio_per_layer: no group loses a larger share.
@@ -67,10 +72,12 @@ class Options:
         force: replace existing outputs.
     """
 
-    ratio: float = 0.4
+    ratio: float | None = None
     criterion: str = "auto"
-    scope: Scope = "layer"
+    scope: Scope = "auto"
     target: str = ""
+    threshold: float | None = None
+    ratio_of: Mapping[str, float] = field(default_factory=dict)
     round_to: Literal["auto"] | int = "auto"
     min_channels: int = 1
     max_ratio_per_layer: float = 0.9
@@ -122,11 +129,11 @@ class Options:
                     f"no option is called '{name}'",
                     help=f"known are {', '.join(sorted(known))}",
                 )
-        stated = {
-            name: value for name, value in values.items() if name != "ratio" or value is not None
-        }
-        options = Options(**{name: _plain(name, value) for name, value in stated.items()})
-        for name in ("ratio", "max_ratio_per_layer", "rtol", "atol", "timeout"):
+        options = Options(**{name: _plain(name, value) for name, value in values.items()})
+        _check_amount(options)
+        if not (options.target or options.threshold is not None or options.ratio is not None):
+            options = replace(options, ratio=RATIO)
+        for name in ("max_ratio_per_layer", "rtol", "atol", "timeout"):
             _number(name, getattr(options, name), (int, float))
         for name in ("min_channels", "threads", "seed"):
             _number(name, getattr(options, name), (int,))
@@ -135,13 +142,7 @@ class Options:
             if options.calib_count < 1:
                 raise UsageError("E201", "calib_count is 1 or more")
         _ = options.preprocessing  # refuses what cannot be read
-        _one_of("scope", options.scope, ("layer", "global", "error"))
-        _one_of("attention_unit", options.attention_unit, ("head", "channel"))
-        _one_of("grouped_unit", options.grouped_unit, ("channel", "group"))
-        _one_of("recover", options.recover, ("none", "bias", "refit", "auto"))
-        if not isinstance(options.round_to, int):
-            _one_of("round_to", options.round_to, ("auto",))
-        _check_target(options.target, "ratio" in stated)
+        _check_choices(options)
         if options.threads < 1 or options.min_channels < 1:
             raise UsageError("E201", "threads and min_channels are 1 or more")
         if options.seed < 0:
@@ -156,7 +157,7 @@ class Options:
     def budget(self) -> Budget:
         """The part that allocation reads."""
         return Budget(
-            self.ratio,
+            RATIO if self.ratio is None else self.ratio,
             self.scope,
             self.round_to,
             self.min_channels,
@@ -165,6 +166,8 @@ class Options:
             tuple(self.only),
             parse_target(self.target) if self.target else None,
             self.fold_bn,
+            self.threshold,
+            tuple(self.ratio_of.items()),
         )
 
     @property
@@ -212,7 +215,10 @@ class Options:
             elif isinstance(value, tuple):
                 value = [each.name if isinstance(each, Path) else each for each in value]
             elif isinstance(value, Mapping):
-                value = {name: list(sizes) for name, sizes in value.items()}
+                value = {
+                    name: list(each) if isinstance(each, tuple) else each
+                    for name, each in value.items()
+                }
             found[each.name] = value
         return found
 
@@ -233,38 +239,45 @@ def _plain(name: str, value: Any) -> Any:
     return data_of(value) if name in ("calib", "eval") else value
 
 
-def _check_target(target: str, ratio_stated: bool) -> None:
-    if target:
-        parse_target(target)
-    if target and ratio_stated:
+def _check_amount(options: Options) -> None:
+    """Refuses amounts that are no numbers, and more than one of them."""
+    for name in ("ratio", "threshold"):
+        if getattr(options, name) is not None:
+            _number(name, getattr(options, name), (int, float))
+    if options.threshold is not None and not math.isfinite(options.threshold):
+        raise UsageError("E201", f"threshold is {options.threshold}", help="give a number")
+    if not isinstance(options.ratio_of, Mapping):
+        raise UsageError("E201", f"ratio_of is {options.ratio_of!r}", help="give {pattern: ratio}")
+    for pattern, ratio in options.ratio_of.items():
+        _number(f"ratio_of {pattern}", ratio, (int, float))
+    if options.target:
+        parse_target(options.target)
+    amounts = {"ratio": options.ratio, "target": options.target or None}
+    given = [f"--{name}" for name in amounts if amounts[name] is not None]
+    given += ["--threshold"] * (options.threshold is not None)
+    if len(given) > 1:
         raise UsageError(
-            "E207", "--target and --ratio both say how much goes", help="leave one of them out"
+            "E207",
+            f"{' and '.join(given)} each say how much goes",
+            help="leave all but one of them out",
         )
+    if options.threshold is not None and options.scope not in ("auto", "global"):
+        raise UsageError(
+            "E207",
+            f"--threshold and --scope {options.scope} both say where it goes",
+            help="leave the scope out",
+        )
+
+
+def _check_choices(options: Options) -> None:
+    _one_of("scope", options.scope, SCOPES)
+    _one_of("attention_unit", options.attention_unit, ("head", "channel"))
+    _one_of("grouped_unit", options.grouped_unit, ("channel", "group"))
+    _one_of("recover", options.recover, ("none", "bias", "refit", "auto"))
+    if not isinstance(options.round_to, int):
+        _one_of("round_to", options.round_to, ("auto",))
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise UsageError("E201", f"{name} is '{value}'", help=f"it can be {' or '.join(allowed)}")
-
-
-def parse_input_shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:
-    """Reads ``NAME:1,3,224,224``; the last colon counts, for names may hold some.
-
-    Raises:
-        UsageError: E202, a text of another form.
-    """
-    found = {}
-    for text in texts:
-        name, colon, sizes = text.rpartition(":")
-        try:
-            shape = tuple(int(size) for size in sizes.split(","))
-        except ValueError:
-            shape = ()
-        if not colon or not name or not shape or min(shape) < 1:
-            raise UsageError(
-                "E202",
-                f"--input-shape {text} cannot be read",
-                help="write NAME:1,3,224,224",
-            )
-        found[name] = shape
-    return found

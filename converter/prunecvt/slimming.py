@@ -24,7 +24,7 @@ from prunecvt.options import Options
 from prunecvt.report.schema import Accuracy, Fidelity, OracleCheck
 from prunecvt.trials import Feed, TrialRequest, Trials, make_trials
 from prunecvt_passes import pipeline, runtime
-from prunecvt_passes.choose import Removal
+from prunecvt_passes.budget import Removal
 from prunecvt_passes.cost import Cost, cost
 from prunecvt_passes.criteria.gather import gather
 from prunecvt_passes.criteria.statistics import NO_STATISTICS
@@ -189,8 +189,7 @@ def _deciding(options: Options, facts: Facts) -> tuple[Pass, ...]:
         gathering = (gather,)
     else:
         facts.put(NO_STATISTICS)
-    by_error = options.scope == "error" or options.budget.target is not None
-    return (*gathering, *(ALLOCATE if by_error else DECIDE))
+    return (*gathering, *(ALLOCATE if options.budget.by_cost else DECIDE))
 
 
 def _finished(

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
+from prunecvt_passes.budget import Removal
 from prunecvt_passes.channels import Narrowed
-from prunecvt_passes.choose import Removal
 from prunecvt_passes.graph import replace_nodes, taken_names, unused_mark
 from prunecvt_passes.groups import Bools, Groups
 from prunecvt_passes.model import Array, Model

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from prunecvt_passes.choose import Removal
+from prunecvt_passes.budget import Removal
 from prunecvt_passes.graph import (
     Graph,
     Node,

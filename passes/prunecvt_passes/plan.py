@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from prunecvt_passes.choose import Removal
+from prunecvt_passes.budget import Removal
 from prunecvt_passes.errors import UsageError
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.units import DEFAULT_UNITS, AttentionUnit, GroupedUnit, Units

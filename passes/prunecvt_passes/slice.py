@@ -10,7 +10,7 @@ from collections import defaultdict
 import numpy as np
 import onnx
 
-from prunecvt_passes.choose import Removal
+from prunecvt_passes.budget import Removal
 from prunecvt_passes.clean import drop_dead
 from prunecvt_passes.flow import Count
 from prunecvt_passes.graph import every_node, taken_names, unused

@@ -14,7 +14,8 @@ from networks import Grown
 from networks.choices import Choices
 from networks.double import run_double
 from prunecvt_passes import oracle, runtime
-from prunecvt_passes.choose import Budget, Removal, choose
+from prunecvt_passes.budget import Budget, Removal
+from prunecvt_passes.choose import choose
 from prunecvt_passes.cost import parameters
 from prunecvt_passes.flow import trace
 from prunecvt_passes.groups import Groups, solve

@@ -45,8 +45,25 @@ Criterion = Annotated[
 Scope = Annotated[
     str,
     typer.Option(
-        help="layer: the ratio of every group; global: one threshold over all; error: where it "
-        "costs least.",
+        help="How layers share the cut. layer: the same ratio everywhere; global: one threshold "
+        "over all scores; erk, lamp: by the weights; error: where it costs least. auto: error "
+        "under a --target, else layer.",
+        rich_help_panel=_CUT,
+    ),
+]
+Threshold = Annotated[
+    Optional[float],
+    typer.Option(
+        help="Instead of a ratio: channels that score less go (see inspect).",
+        show_default=False,
+        rich_help_panel=_CUT,
+    ),
+]
+RatioOf = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        metavar="GLOB=RATIO",
+        help="Ratio of the layers that a glob matches, whatever the others lose; repeatable.",
         rich_help_panel=_CUT,
     ),
 ]

@@ -17,8 +17,10 @@ def slim(
     output: flags.Output = None,
     ratio: flags.Ratio = None,
     target: flags.Target = "",
+    threshold: flags.Threshold = None,
     criterion: flags.Criterion = "auto",
-    scope: flags.Scope = "layer",
+    scope: flags.Scope = "auto",
+    ratio_of: flags.RatioOf = None,
     round_to: flags.RoundTo = "auto",
     min_channels: flags.MinChannels = 1,
     max_ratio: flags.MaxRatio = 0.9,
@@ -90,8 +92,10 @@ def plan(
     output: flags.Output = None,
     ratio: flags.Ratio = None,
     target: flags.Target = "",
+    threshold: flags.Threshold = None,
     criterion: flags.Criterion = "auto",
-    scope: flags.Scope = "layer",
+    scope: flags.Scope = "auto",
+    ratio_of: flags.RatioOf = None,
     round_to: flags.RoundTo = "auto",
     min_channels: flags.MinChannels = 1,
     max_ratio: flags.MaxRatio = 0.9,
@@ -125,19 +129,13 @@ def plan(
 
 
 _RENAMED = {"max_ratio": "max_ratio_per_layer"}
-_DECIDES = (
-    *(
-        "ratio",
-        "target",
-        "criterion",
-        "scope",
-        "round_to",
-        "min_channels",
-        "max_ratio",
-        "keep",
-        "only",
-    ),
+_CUTS = (
+    *("ratio", "target", "threshold", "criterion", "scope", "ratio_of", "round_to"),
+    *("min_channels", "max_ratio", "keep", "only"),
     *("attention_unit", "grouped_unit", "allow_inexact"),
+)
+_DECIDES = (
+    *_CUTS,
     *("recover", "passes", "fold_bn", "ir", "fp16", "bench", "force"),
     *("calib", "verify", "rtol", "atol", "allow_nonfinite"),
     *("report", "threads", "seed", "timeout"),
@@ -149,7 +147,7 @@ def _refuse_beside_plan(context: typer.Context) -> None:
     """A plan decides everything: flags that would decide something are refused beside it."""
     from prunecvt.errors import UsageError
 
-    for name in _DECIDES[:12]:
+    for name in _CUTS:
         source = context.get_parameter_source(name)
         if source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP"):
             raise UsageError(
@@ -161,55 +159,19 @@ def _refuse_beside_plan(context: typer.Context) -> None:
 
 def options_of(given: dict[str, Any]) -> dict[str, Any]:
     """The API's options from a command's flags."""
-    from prunecvt.options import parse_input_shapes
+    from prunecvt.commands import texts
 
     found = {_RENAMED.get(name, name): given[name] for name in _DECIDES if name in given}
     for name in ("keep", "only", "passes", "report"):
         if name in found:
             found[name] = tuple(found[name] or ())
     if "round_to" in found:
-        found["round_to"] = _multiple(found["round_to"])
-    found["input_shape"] = parse_input_shapes(given.get("input_shape") or [])
-    found["max_memory"] = _bytes(given.get("max_memory"))
+        found["round_to"] = texts.multiple(found["round_to"])
+    if "ratio_of" in found:
+        found["ratio_of"] = texts.ratios(found["ratio_of"] or [])
+    found["input_shape"] = texts.input_shapes(given.get("input_shape") or [])
+    found["max_memory"] = texts.byte_count(given.get("max_memory"))
     return found
-
-
-def _multiple(text: str) -> str | int:
-    from prunecvt.errors import UsageError
-
-    if text == "auto":
-        return text
-    try:
-        return int(text)
-    except ValueError as error:
-        raise UsageError(
-            "E201", f"--round-to {text} is no number", help="write auto or 8"
-        ) from error
-
-
-def _bytes(text: str | None) -> int | None:
-    from prunecvt.errors import UsageError
-
-    if text is None:
-        return None
-    units = {
-        "KB": 10**3,
-        "MB": 10**6,
-        "GB": 10**9,
-        "KIB": 2**10,
-        "MIB": 2**20,
-        "GIB": 2**30,
-        "B": 1,
-    }
-    upper = text.strip().upper()
-    unit = next((u for u in units if upper.endswith(u)), "")
-    try:
-        size = float(upper.removesuffix(unit)) * units.get(unit, 1)
-    except ValueError:
-        size = -1
-    if not 0 < size < 2**63:
-        raise UsageError("E201", f"--max-memory {text} cannot be read", help="write 4GB or 500MB")
-    return int(size)
 
 
 def _plan(terminal: Terminal, given: dict[str, Any]) -> None:

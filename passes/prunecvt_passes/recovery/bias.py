@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prunecvt_passes.choose import Removal
+from prunecvt_passes.budget import Removal
 from prunecvt_passes.graph import Graph
 from prunecvt_passes.groups import Bools, Groups
 from prunecvt_passes.model import Array, Model

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from prunecvt_passes.choose import Removal
+from prunecvt_passes.budget import Removal
 from prunecvt_passes.errors import UsageError
 from prunecvt_passes.fold import fold_batch_norms
 from prunecvt_passes.graph import Graph, index

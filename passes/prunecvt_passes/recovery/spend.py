@@ -20,7 +20,10 @@ from prunecvt_passes.recovery.prices import Prices
 
 @dataclass(frozen=True)
 class Offer:
-    """What may go of one group: a curve, and the counts that may be removed (rising, from 0)."""
+    """What may go of one group: a curve, and the counts that may be removed, rising.
+
+    The first has to go.
+    """
 
     curve: Curve
     counts: Ints
@@ -32,7 +35,9 @@ class _Purse:
     def __init__(self, offers: Mapping[int, Offer], prices: Prices) -> None:
         self.prices, self.kept = prices, prices.sizes.copy()
         self.errors = {g: o.curve.weight * o.curve.errors for g, o in offers.items()}
-        self.gone = dict.fromkeys(offers, 0)
+        self.gone = {group: int(offer.counts[0]) for group, offer in offers.items()}
+        for group, count in self.gone.items():
+            self.kept[group] -= count
         self.terms = prices.terms()
         self.total = prices.total(self.kept)
         touched = prices.each.any(1)
