@@ -17,11 +17,11 @@ from prunecvt.paths import Paths
 from prunecvt.report.assemble import (
     Stopwatch,
     Written,
-    group_rows,
     port_rows,
     report_of,
     skipped_rows,
 )
+from prunecvt.report.groups import group_rows
 from prunecvt.report.schema import GroupRow, Port, Report, SkippedRow
 from prunecvt.slimming import Slimmed, analyse, slim_in_memory
 from prunecvt_passes.budget import Removal
@@ -29,6 +29,7 @@ from prunecvt_passes.cost import Cost, cost
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.normalise import Dense, Source
 from prunecvt_passes.plan import Plan, write_down
+from prunecvt_passes.recovery.curve import Curves
 from prunecvt_passes.score import Scores
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def plan(model: Loadable, **options: Any) -> Planned:
         write_down(groups, removal, sha256),
         model,
         chosen,
-        group_rows(groups, removal, facts.get(Scores)),
+        group_rows(groups, removal, facts.get(Scores), facts.get(Curves)),
         skipped_rows(groups),
     )
 
@@ -193,7 +194,7 @@ def inspect(model: Loadable, **options: Any) -> Inspection:
         port_rows(source),
         scores.criterion,
         cost(dense.graph, dense.batch),
-        group_rows(groups, removal, scores),
+        group_rows(groups, removal, scores, facts.get(Curves)),
         skipped_rows(groups),
     )
 

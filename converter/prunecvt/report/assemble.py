@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 from prunecvt.options import Options
+from prunecvt.report.groups import group_rows, layer_rows
 from prunecvt.report.schema import (
     Agreement,
     Change,
-    GroupRow,
     InputFile,
     LatencyRow,
     LayoutCheck,
@@ -28,7 +26,6 @@ from prunecvt.report.schema import (
     RecoveryRow,
     Report,
     Run,
-    ScoreRange,
     SkippedRow,
     Tool,
     Totals,
@@ -38,17 +35,13 @@ from prunecvt.runtimes.environment import describe
 from prunecvt.runtimes.openvino_ir import UNBOUNDED
 from prunecvt.slimming import Slimmed, file_sha256
 from prunecvt.version import VERSION
-from prunecvt_passes.budget import Removal
 from prunecvt_passes.graph import opset_of
-from prunecvt_passes.groups import Group, Groups
-from prunecvt_passes.inexact import inexact_nodes
+from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.plan import Plan
-from prunecvt_passes.recovery.curve import NO_CURVES, Curves
 from prunecvt_passes.recovery.recover import Recovery
 from prunecvt_passes.samples import dimensions, graph_inputs
-from prunecvt_passes.score import Scores
 
 _BODY_WIDTHS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -62,23 +55,6 @@ def port_rows(model: Model) -> list[Port]:
             shape = [dim or "?" for dim in dimensions(value) or ()]
             rows.append(Port(name=value.name, kind=kind, dtype=dtype, shape=shape))  # type: ignore[arg-type]
     return rows
-
-
-def group_rows(
-    groups: Groups, removal: Removal, scores: Scores | None, curves: Curves = NO_CURVES
-) -> list[GroupRow]:
-    """One row per group that can be cut."""
-    inexact = inexact_nodes(groups)
-    rows = [
-        _group_row(group, removal, scores, inexact.get(group.id, ())) for group in groups.groups
-    ]
-    measured = scores is not None and scores.cumulative
-    return [
-        row.model_copy(update={"error": curves.error(row.id, row.channels_before, len(row.kept))})
-        if measured
-        else row
-        for row in rows
-    ]
 
 
 def recovery_row(recovery: Recovery | None) -> RecoveryRow | None:
@@ -95,28 +71,7 @@ def recovery_row(recovery: Recovery | None) -> RecoveryRow | None:
         before=before,
         after=after,
         seconds=round(recovery.seconds, 3),
-    )
-
-
-def _group_row(
-    group: Group, removal: Removal, scores: Scores | None, inexact: Sequence[str]
-) -> GroupRow:
-    kept = np.flatnonzero(~removal.removed[group.classes])
-    spread = None
-    if scores is not None:
-        values = scores.values[group.classes]
-        spread = ScoreRange(
-            min=float(values.min()), median=float(np.median(values)), max=float(values.max())
-        )
-    return GroupRow(
-        id=group.id,
-        members=list(group.members),
-        channels_before=group.size,
-        channels_after=kept.size,
-        kept=kept.tolist(),
-        score=spread,
-        reason=removal.reasons.get(group.id, ""),
-        inexact=list(inexact),
+        layers=layer_rows(recovery.layers),
     )
 
 
@@ -252,7 +207,8 @@ class Written:
 def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopwatch) -> Report:
     """The whole report."""
     proto = slimmed.source.proto
-    rows = group_rows(slimmed.groups, slimmed.removal, slimmed.scores, slimmed.curves)
+    layers = slimmed.recovery.layers if slimmed.recovery is not None else ()
+    rows = group_rows(slimmed.groups, slimmed.removal, slimmed.scores, slimmed.curves, layers)
     counted = totals(slimmed, written.bytes)
     return Report(
         status="ok" if slimmed.removal.removed.any() else "nothing-to-prune",

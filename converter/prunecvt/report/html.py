@@ -10,12 +10,15 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from prunecvt.report import svg, wording
+from prunecvt.report.curves import smalls
 from prunecvt.report.findings import findings
 from prunecvt.report.schema import LatencyRow, Report
 
 NAME_LENGTH = 44
 MEMBER_LENGTH = 44
 GROUPS_AT_ONCE = 40
+CURVES_AT_ONCE = 24
+MOST_CURVES = 48
 NOTES_AT_ONCE = 14
 MOST_GROUPS = 240
 MOST_PLACES = 24
@@ -37,7 +40,10 @@ def render_html(report: Report) -> str:
         pinned=wording.causes_pinned(report.skipped),
         whole=wording.causes_whole(report.groups),
         settings={name: _setting(value) for name, value in sorted(report.settings.items())},
+        curves=smalls(report.groups),
         GROUPS_AT_ONCE=GROUPS_AT_ONCE,
+        CURVES_AT_ONCE=CURVES_AT_ONCE,
+        MOST_CURVES=MOST_CURVES,
         MOST_GROUPS=MOST_GROUPS,
         MOST_PLACES=MOST_PLACES,
         NOTES_AT_ONCE=NOTES_AT_ONCE,

@@ -83,12 +83,36 @@ class Outputs(Record):
     plan: OutputFile | None = None
 
 
+class Change(Record):
+    """A number before and after."""
+
+    before: float
+    after: float
+
+    @property
+    def ratio(self) -> float:
+        """After over before; 1 where there was nothing."""
+        return self.after / self.before if self.before else 1.0
+
+
 class ScoreRange(Record):
     """The spread of a group's scores."""
 
     min: float
     median: float
     max: float
+
+
+class ErrorCurve(Record):
+    """What a group's readers lose with ``kept`` channels left: at most 33 widths, falling.
+
+    ``error`` is squared, with the readers refitted, on held-out rows, over the variance of what
+    they feed; ``weight`` is how much of it reaches the outputs.
+    """
+
+    kept: list[int]
+    error: list[float]
+    weight: float
 
 
 class GroupRow(Record):
@@ -98,7 +122,9 @@ class GroupRow(Record):
     could be cut was left whole, and is "" where it was cut. ``inexact`` names what normalises
     over these channels or takes their mean, and works on fewer of them then (``--allow-inexact``).
     ``error`` is what its readers lose by the cut once they are refitted, relative to the variance
-    of what they feed and summed over them, where that was measured.
+    of what they feed and summed over them, where that was measured: the point of ``curve`` at
+    ``channels_after``. ``drift`` is how far they really are off, with all that was cut before them,
+    by the cut alone and after recovery.
     """
 
     id: int
@@ -110,6 +136,8 @@ class GroupRow(Record):
     reason: str = ""
     inexact: list[str] = Field(default_factory=list)
     error: float | None = None
+    curve: ErrorCurve | None = None
+    drift: Change | None = None
 
 
 class SkippedRow(Record):
@@ -130,18 +158,6 @@ class PassRow(Record):
     name: str
     seconds: float
     changed: bool
-
-
-class Change(Record):
-    """A number before and after."""
-
-    before: float
-    after: float
-
-    @property
-    def ratio(self) -> float:
-        """After over before; 1 where there was nothing."""
-        return self.after / self.before if self.before else 1.0
 
 
 class Totals(Record):
@@ -237,6 +253,13 @@ class Agreement(Record):
     top1_agree: float | None = None
 
 
+class LayerRow(Record):
+    """A convolution or product: what it feeds against the original's, by the cut and recovered."""
+
+    node: str
+    error: Change
+
+
 class RecoveryRow(Record):
     """What was done for the accuracy, judged on ``samples`` that nothing was fitted on."""
 
@@ -245,6 +268,7 @@ class RecoveryRow(Record):
     before: Agreement
     after: Agreement
     seconds: float
+    layers: list[LayerRow] = Field(default_factory=list)
 
 
 class ParityCheck(Record):

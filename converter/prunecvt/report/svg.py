@@ -23,23 +23,30 @@ _RECTANGLE = Markup('<rect class="{kind}" x="{x}" y="{y}" width="{width}" height
 _PATH = Markup('<path class="{kind}" d="{steps}"/>')
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A coordinate, with two decimals at most."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def _frame(kind: str, width: float, height: float, title: str, shapes: Sequence[Markup]) -> Markup:
+def frame(kind: str, width: float, height: float, title: str, shapes: Sequence[Markup]) -> Markup:
+    """A picture of some shapes; ``title`` says what it shows to whoever cannot see it."""
     return _FRAME.format(
         kind=kind,
-        width=_number(width),
-        height=_number(height),
+        width=number(width),
+        height=number(height),
         title=title,
         shapes=Markup("").join(shapes),
     )
 
 
+def path(kind: str, steps: str) -> Markup:
+    """A path; ``kind`` is its CSS class."""
+    return _PATH.format(kind=kind, steps=steps)
+
+
 def _rectangle(kind: str, x: float, y: float, width: float, height: float) -> Markup:
     return _RECTANGLE.format(
-        kind=kind, x=_number(x), y=_number(y), width=_number(width), height=_number(height)
+        kind=kind, x=number(x), y=number(y), width=number(width), height=number(height)
     )
 
 
@@ -51,7 +58,7 @@ def share_bar(group: GroupRow) -> Markup:
     shapes = [_rectangle(kept, 0, 0, 100 * share, 8)]
     if share < 1:
         shapes.append(_rectangle("gone", 100 * share, 0, 100 * (1 - share), 8))
-    return _frame("bar", 100, 8, title, shapes)
+    return frame("bar", 100, 8, title, shapes)
 
 
 def profile(groups: Sequence[GroupRow]) -> Markup:
@@ -60,17 +67,17 @@ def profile(groups: Sequence[GroupRow]) -> Markup:
     steps: dict[str, list[str]] = {"gone": [], "kept": [], "whole": []}
     gap = 0.25 if len(groups) < 150 else 0.1
     for place, group in enumerate(groups):
-        left = _number(place + gap / 2)
+        left = number(place + gap / 2)
         cut = group.channels_after < group.channels_before
         heights = [("kept" if cut else "whole", group.channels_after)]
         if cut:
             heights.insert(0, ("gone", group.channels_before))
         for kind, channels in heights:
-            height = _number(100 * channels / tallest)
-            steps[kind].append(f"M{left} 100v-{height}h{_number(1 - gap)}v{height}z")
-    shapes = [_PATH.format(kind=kind, steps="".join(path)) for kind, path in steps.items() if path]
+            height = number(100 * channels / tallest)
+            steps[kind].append(f"M{left} 100v-{height}h{number(1 - gap)}v{height}z")
+    shapes = [path(kind, "".join(boxes)) for kind, boxes in steps.items() if boxes]
     title = f"Channels of {len(groups)} groups before and after, highest {tallest}"
-    return _frame("profile", max(len(groups), 1), 100, title, shapes)
+    return frame("profile", max(len(groups), 1), 100, title, shapes)
 
 
 def time_axis(row: LatencyRow) -> list[tuple[float, str]]:
@@ -101,19 +108,19 @@ def strip(row: LatencyRow, timing: Timing, name: str) -> Markup:
     end = axis_end(row)
     inside = sorted(value for value in timing.samples_ms if value <= end)
     stride = max(1, math.ceil(len(inside) / MOST_MARKS))
-    marks = "".join(f"M{_number(1000 * value / end)} 9v10" for value in inside[::stride])
+    marks = "".join(f"M{number(1000 * value / end)} 9v10" for value in inside[::stride])
     left, right = 1000 * min(timing.p10, end) / end, 1000 * min(timing.p90, end) / end
-    middle = _number(1000 * timing.median_ms / end)
+    middle = number(1000 * timing.median_ms / end)
     title = (
         f"{runtime(row)}, {name}: median {milliseconds(timing.median_ms)}, "
         f"p10 {milliseconds(timing.p10)}, p90 {milliseconds(timing.p90)}"
     )
     shapes = [
         _rectangle("box", left, 3, max(right - left, 1), 22),
-        _PATH.format(kind="marks", steps=marks or "M0 0"),
-        _PATH.format(kind="median", steps=f"M{middle} 0v28"),
+        path("marks", marks or "M0 0"),
+        path("median", f"M{middle} 0v28"),
     ]
-    return _frame(f"strip {name}", 1000, 28, title, shapes)
+    return frame(f"strip {name}", 1000, 28, title, shapes)
 
 
 def ratio_scale(row: LatencyRow) -> float:
@@ -140,12 +147,12 @@ def ratio_interval(row: LatencyRow) -> Markup:
         f"95 % CI {row.ratio_ci95[0]:.3f} to {row.ratio_ci95[1]:.3f}"
     )
     shapes = [
-        _PATH.format(kind="axis", steps="M0 14h1000"),
-        _PATH.format(kind="one", steps=f"M{_number(place(1))} 0v28"),
+        path("axis", "M0 14h1000"),
+        path("one", f"M{number(place(1))} 0v28"),
         _rectangle("interval", low, 9, max(high - low, 2), 10),
-        _PATH.format(kind="point", steps=f"M{_number(place(row.ratio))} 4v20"),
+        path("point", f"M{number(place(row.ratio))} 4v20"),
     ]
     if row.macs_ratio is not None:
         title += f", MACs ratio {row.macs_ratio:.3f}"
-        shapes.append(_PATH.format(kind="bound", steps=f"M{_number(place(row.macs_ratio))} 0v28"))
-    return _frame("ratio", 1000, 28, title, shapes)
+        shapes.append(path("bound", f"M{number(place(row.macs_ratio))} 0v28"))
+    return frame("ratio", 1000, 28, title, shapes)

@@ -18,6 +18,7 @@ from prunecvt_passes.model import Array, Model
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.recovery.bias import absorb
 from prunecvt_passes.recovery.calibration import Calibration, samples_of, walkable
+from prunecvt_passes.recovery.drift import Drift, drifts
 from prunecvt_passes.recovery.measure import output_error, outputs_of
 from prunecvt_passes.recovery.refit import refit
 from prunecvt_passes.samples import dimensions
@@ -58,7 +59,10 @@ class Quality:
 
 @dataclass(frozen=True)
 class Recovery:
-    """What came of it; ``before`` and ``after`` are None where nothing was tried."""
+    """What came of it; ``before`` and ``after`` are None where nothing was tried.
+
+    ``layers`` says how far each layer is off on the data that judged.
+    """
 
     model: Model
     method: str
@@ -66,6 +70,7 @@ class Recovery:
     after: Quality | None = None
     samples: int = 0
     seconds: float = 0.0
+    layers: tuple[Drift, ...] = ()
 
 
 def try_recovery(
@@ -105,14 +110,11 @@ def try_recovery(
         tried[name] = judge(expected, found, calibration), found
     best = min(tried, key=lambda name: tried[name][0].error)
     after, recovered = tried[best]
-    return Recovery(
-        recovered,
-        best,
-        before,
-        after,
-        samples_of(calibration.held_out),
-        time.perf_counter() - started,
-    )
+    pair = index(model, shapes), index(recovered, shapes)
+    layers = drifts(original, *pair, groups, removal, calibration.held_out)
+    spent = time.perf_counter() - started
+    samples = samples_of(calibration.held_out)
+    return Recovery(recovered, best, before, after, samples, spent, layers)
 
 
 def recover(recovery: Recovery) -> Model:

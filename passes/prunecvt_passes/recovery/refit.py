@@ -21,6 +21,7 @@ from prunecvt_passes.model import Array, Model
 from prunecvt_passes.recovery.aim import Aim, aim_of, bias_values
 from prunecvt_passes.recovery.calibration import Calibration, samples_of
 from prunecvt_passes.recovery.couple import Couple, couples
+from prunecvt_passes.recovery.drift import without_removed
 from prunecvt_passes.recovery.edit import matrix_of, set_bias, set_matrix
 from prunecvt_passes.recovery.fit import Fit, Sample, Setting, best, error
 from prunecvt_passes.recovery.joint import Block, activations, improve
@@ -134,7 +135,7 @@ def _few(pair: _Pair, couple: Couple, split: int) -> range:
 
 def _block(pair: _Pair, couple: Couple, batch: int) -> Block:
     aim, slim = couple.reader, pair.slim
-    goal = _cut(pair, aim.tensor, pair.dense.get(batch, aim.tensor))
+    goal = _goal(pair, aim, batch)
     other = slim.get(batch, aim.other) if aim.other else 0.0
     return Block(slim.get(batch, couple.producer.linear.node.inputs[0]), goal, other)
 
@@ -181,7 +182,7 @@ def _sample(
 ) -> Sample:
     linear, slim = aim.linear, pair.slim
     values = slim.get(batch, linear.node.inputs[0])
-    goal = _cut(pair, aim.tensor, pair.dense.get(batch, aim.tensor))
+    goal = _goal(pair, aim, batch)
     count = per_image if linear.spatial else per_image * len(values)
     places = positions(linear, goal.shape, count, chance)
     shape = slim.graph.model.weights[linear.weight].shape
@@ -201,11 +202,7 @@ def _joined(samples: list[Sample]) -> Sample:
     return Sample(rows, goals, other)
 
 
-def _cut(pair: _Pair, tensor: str, values: Array) -> Array:
-    """The original's tensor without the removed channels."""
-    for axis, labels in enumerate(pair.groups.channels.axes.get(tensor, ())):
-        if labels is not None and labels.size == values.shape[axis]:
-            keep = pair.kept[labels]
-            if not keep.all():
-                values = np.compress(keep, values, axis=axis)
-    return values
+def _goal(pair: _Pair, aim: Aim, batch: int) -> Array:
+    """What the original has there, without the removed channels."""
+    values = pair.dense.get(batch, aim.tensor)
+    return without_removed(pair.groups, pair.kept, aim.tensor, values)
