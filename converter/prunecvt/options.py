@@ -14,6 +14,7 @@ from prunecvt.calibration.source import Calibration, Data, data_name, data_of
 from prunecvt.errors import UsageError
 from prunecvt_passes.budget import SCOPES, Budget, Scope
 from prunecvt_passes.recovery.recover import Method, Remedy
+from prunecvt_passes.synthetic.noise import Noise
 from prunecvt_passes.target import parse_target
 from prunecvt_passes.units import AttentionUnit, GroupedUnit, Units
 
@@ -55,6 +56,9 @@ class Options:
         calib: data to score, recover, check and compare on: .npz or .npy, a folder of images, a
             calib.toml; in Python also arrays, a dictionary of them, or what yields samples.
         calib_count: samples of it, evenly spread; None for what calib.toml says, or 1,024.
+        noise: where there is no data, score and recover on noise, through the model as its
+            BatchNormalizations would be on noise (docs/recovery.md); ``calib_count`` says on how
+            much, None for 512 or fewer large images.
         eval: labelled data that accuracy is measured on, before and after.
         resize, crop, scale, mean, std, layout, color: what is done to images (``Preprocessing``).
         verify: run the checks (a run without them says so in the report).
@@ -92,6 +96,7 @@ class Options:
     input_shape: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     calib: Data | None = None
     calib_count: int | None = None
+    noise: bool = False
     eval: Data | None = None
     resize: str | int | tuple[int, int] | None = None
     crop: str | int | tuple[int, int] | None = None
@@ -130,7 +135,7 @@ class Options:
                     help=f"known are {', '.join(sorted(known))}",
                 )
         options = Options(**{name: _plain(name, value) for name, value in values.items()})
-        _check_amount(options)
+        _check_conflicts(options)
         if not (options.target or options.threshold is not None or options.ratio is not None):
             options = replace(options, ratio=RATIO)
         for name in ("max_ratio_per_layer", "rtol", "atol", "timeout"):
@@ -199,6 +204,11 @@ class Options:
         return Calibration(self.calib, self.preprocessing, self.calib_count)
 
     @property
+    def synthetic(self) -> Noise | None:
+        """The noise to run on instead of data; None where that is not asked for."""
+        return Noise(self.calib_count, self.seed) if self.noise else None
+
+    @property
     def evaluation(self) -> Calibration | None:
         """The labelled data and what is done to it; None where there is none."""
         return None if self.eval is None else Calibration(self.eval, self.preprocessing)
@@ -239,8 +249,8 @@ def _plain(name: str, value: Any) -> Any:
     return data_of(value) if name in ("calib", "eval") else value
 
 
-def _check_amount(options: Options) -> None:
-    """Refuses amounts that are no numbers, and more than one of them."""
+def _check_conflicts(options: Options) -> None:
+    """Refuses amounts that are no numbers, more than one of them, and noise beside data."""
     for name in ("ratio", "threshold"):
         if getattr(options, name) is not None:
             _number(name, getattr(options, name), (int, float))
@@ -250,6 +260,8 @@ def _check_amount(options: Options) -> None:
         raise UsageError("E201", f"ratio_of is {options.ratio_of!r}", help="give {pattern: ratio}")
     for pattern, ratio in options.ratio_of.items():
         _number(f"ratio_of {pattern}", ratio, (int, float))
+    if options.noise and options.calib is not None:
+        raise UsageError("E207", "--noise is for want of --calib", help="leave one of them out")
     if options.target:
         parse_target(options.target)
     amounts = {"ratio": options.ratio, "target": options.target or None}

@@ -35,13 +35,24 @@ from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Dense, Source
 from prunecvt_passes.pipeline import Facts, Pass
 from prunecvt_passes.plan import Plan, write_down
-from prunecvt_passes.recipes import ALLOCATE, ANALYSE, CUT, DECIDE, FOLD, RECOVER, REPLAY
+from prunecvt_passes.recipes import (
+    ALLOCATE,
+    ANALYSE,
+    CUT,
+    DECIDE,
+    FOLD,
+    RECOVER,
+    RECOVER_MATCHED,
+    REPLAY,
+    SYNTHESISE,
+)
 from prunecvt_passes.recovery.curve import NO_CURVES, Curves
 from prunecvt_passes.recovery.measure import measure
 from prunecvt_passes.recovery.recover import Recovery
 from prunecvt_passes.saturation import multiplies_integers
 from prunecvt_passes.score import Criterion, Scores
 from prunecvt_passes.shapes import infer
+from prunecvt_passes.synthetic.passes import gather_matched, measure_matched
 
 Progress = Callable[[str], None]
 CHECK: tuple[Pass, ...] = (check_contract, make_trials, run_slimmed, compare_masked)
@@ -138,7 +149,8 @@ def analyse(
         The facts, the SHA-256 of the model's file, and its path (None from memory).
     """
     facts, sha256, path = _loaded(model, options)
-    pipeline.run((*ANALYSE, calibrate, *_deciding(options, facts)), facts, progress)
+    passes = (*ANALYSE, *_reading(options), *_deciding(options, facts))
+    pipeline.run(passes, facts, progress)
     return facts, sha256, path
 
 
@@ -157,7 +169,8 @@ def slim_in_memory(
         PrunecvtError: as ``prunecvt.errors`` lists them.
     """
     facts, sha256, path = _loaded(model, options, plan)
-    passes = [*ANALYSE, calibrate, *(_deciding(options, facts) if plan is None else REPLAY), *CUT]
+    deciding = _deciding(options, facts) if plan is None else REPLAY
+    passes = [*ANALYSE, *_reading(options), *deciding, *CUT]
     if options.fold_bn:
         passes += FOLD
     foreign = pipeline.named_passes(options.passes)
@@ -166,9 +179,10 @@ def slim_in_memory(
     pipeline.run(passes, facts, progress)
     oracle = facts.values.get(OracleCheck)  # of the cut alone: what edits afterwards outdates it
     cut = facts.get(Model)
-    pipeline.run(RECOVER[:1], facts, progress)
+    trying, taking = RECOVER if options.synthetic is None else RECOVER_MATCHED
+    pipeline.run((trying,), facts, progress)
     recovery = facts.get(Recovery)  # what it gives outdates what it was made from
-    edits = [*(RECOVER[1:] if recovery.model is not cut else ()), *foreign]
+    edits = [*((taking,) if recovery.model is not cut else ()), *foreign]
     if options.verify:
         edits += [check_contract, run_slimmed, *COMPARE] if edits else COMPARE
     if options.evaluation is not None:
@@ -177,16 +191,21 @@ def slim_in_memory(
     return _finished(facts, sha256, path, oracle, recovery)
 
 
+def _reading(options: Options) -> tuple[Pass, ...]:
+    """The passes that read the data, or make noise for want of it."""
+    return (calibrate,) if options.synthetic is None else SYNTHESISE
+
+
 def _deciding(options: Options, facts: Facts) -> tuple[Pass, ...]:
     """The passes that score and choose; data is gathered only as far as the scores need it."""
     entry = CRITERIA.get(resolved(options.criterion, data=True))
     gathering: tuple[Pass, ...] = ()
     if entry is not None and entry.cumulative:
-        gathering = (measure,)
+        gathering = (measure if options.synthetic is None else measure_matched,)
     else:
         facts.put(NO_CURVES)
     if entry is not None and entry.sees:
-        gathering = (gather,)
+        gathering = (gather if options.synthetic is None else gather_matched,)
     else:
         facts.put(NO_STATISTICS)
     return (*gathering, *(ALLOCATE if options.budget.by_cost else DECIDE))
@@ -228,6 +247,8 @@ def _loaded(
     facts.put(Criterion(options.criterion, options.seed))
     facts.put(options.budget)
     facts.put(options.remedy)
+    if options.synthetic is not None:
+        facts.put(options.synthetic)
     facts.put(TrialRequest(options.seed, options.calibration))
     if options.evaluation is not None:
         facts.put(EvaluationRequest(options.evaluation))

@@ -15,6 +15,9 @@ from prunecvt_passes.recovery.recover import recover, try_recovery
 from prunecvt_passes.rules import RULES
 from prunecvt_passes.score import score
 from prunecvt_passes.slice import remove
+from prunecvt_passes.synthetic.match import match
+from prunecvt_passes.synthetic.noise import make_noise
+from prunecvt_passes.synthetic.passes import try_recovery_matched
 from prunecvt_passes.units import Units
 
 
@@ -34,6 +37,20 @@ REPLAY: tuple[Pass, ...] = (replay,)
 ALLOCATE: tuple[Pass, ...] = (score, allocate)
 CUT: tuple[Pass, ...] = (draft, remove)
 FOLD: tuple[Pass, ...] = (fold_batch_norms,)
-RECOVER: tuple[Pass, ...] = (try_recovery, recover)
+RECOVER: tuple[Pass, Pass] = (try_recovery, recover)
+SYNTHESISE: tuple[Pass, ...] = (make_noise, match)
+RECOVER_MATCHED: tuple[Pass, Pass] = (try_recovery_matched, recover)
 
-__all__ = ["ALLOCATE", "ANALYSE", "CUT", "DECIDE", "FOLD", "RECOVER", "REPLAY", "draft", "label"]
+__all__ = [
+    "ALLOCATE",
+    "ANALYSE",
+    "CUT",
+    "DECIDE",
+    "FOLD",
+    "RECOVER",
+    "RECOVER_MATCHED",
+    "REPLAY",
+    "SYNTHESISE",
+    "draft",
+    "label",
+]

@@ -155,6 +155,14 @@ Calib = Annotated[
         rich_help_panel=_CHECK,
     ),
 ]
+Noise = Annotated[
+    bool,
+    typer.Option(
+        "--noise",
+        help="Without data: score and recover on noise, matched to the model's BatchNormalization.",
+        rich_help_panel=_CHECK,
+    ),
+]
 CalibCount = Annotated[
     Optional[int],
     typer.Option(

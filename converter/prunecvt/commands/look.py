@@ -20,6 +20,7 @@ def inspect(
     input_shape: flags.InputShapes = None,
     calib: flags.Calib = None,
     calib_count: flags.CalibCount = None,
+    noise: flags.Noise = False,
     resize: flags.Resize = None,
     crop: flags.Crop = None,
     scale: flags.Scale = None,

@@ -43,6 +43,7 @@ def slim(
     input_shape: flags.InputShapes = None,
     calib: flags.Calib = None,
     calib_count: flags.CalibCount = None,
+    noise: flags.Noise = False,
     resize: flags.Resize = None,
     crop: flags.Crop = None,
     scale: flags.Scale = None,
@@ -109,6 +110,7 @@ def plan(
     input_shape: flags.InputShapes = None,
     calib: flags.Calib = None,
     calib_count: flags.CalibCount = None,
+    noise: flags.Noise = False,
     resize: flags.Resize = None,
     crop: flags.Crop = None,
     scale: flags.Scale = None,
@@ -139,7 +141,7 @@ _DECIDES = (
     *("recover", "passes", "fold_bn", "ir", "fp16", "bench", "force"),
     *("calib", "verify", "rtol", "atol", "allow_nonfinite"),
     *("report", "threads", "seed", "timeout"),
-    *("calib_count", "eval", "resize", "crop", "scale", "mean", "std", "layout", "color"),
+    *("calib_count", "noise", "eval", "resize", "crop", "scale", "mean", "std", "layout", "color"),
 )
 
 

@@ -57,7 +57,7 @@ def port_rows(model: Model) -> list[Port]:
     return rows
 
 
-def recovery_row(recovery: Recovery | None) -> RecoveryRow | None:
+def recovery_row(recovery: Recovery | None, noise: bool = False) -> RecoveryRow | None:
     """What recovery did; None where none was tried."""
     if recovery is None or recovery.before is None or recovery.after is None:
         return None
@@ -66,6 +66,7 @@ def recovery_row(recovery: Recovery | None) -> RecoveryRow | None:
         for quality in (recovery.before, recovery.after)
     )
     return RecoveryRow(
+        data="noise" if noise else "calibration",
         method=recovery.method,  # type: ignore[arg-type]
         samples=recovery.samples,
         before=before,
@@ -242,7 +243,7 @@ def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopw
         totals=counted,
         verify=verify_row(slimmed, written.parity, list(written.left_out)),
         accuracy=slimmed.accuracy,
-        recovery=recovery_row(slimmed.recovery),
+        recovery=recovery_row(slimmed.recovery, options.noise),
         latency=list(written.latency),
         layout=written.layout,
         warnings=cautions(slimmed, options, written.layout),

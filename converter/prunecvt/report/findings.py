@@ -99,14 +99,19 @@ def _of_drift(report: Report) -> list[str]:
     notes = []
     if cut_groups(report) and not recovered(report):
         notes.append(
-            "No recovery was done: the kept weights are the original's. Expect to lose "
-            "accuracy, all of it at high ratios; give data with --calib, cut less, or fine-tune."
+            "No recovery was done: the kept weights are the original's. Expect to lose accuracy, "
+            "all of it at high ratios; give data with --calib, or take --noise, or cut less."
         )
         if report.recovery is None and report.settings.get("calib") and _wants_recovery(report):
             notes.append(
                 "Nothing was fitted on the calibration data: it fills a single batch, or the model "
                 "has values that are no tensors."
             )
+    if report.recovery is not None and report.recovery.data == "noise":
+        notes.append(
+            "Scored and recovered on noise, with statistics matched to it: its errors and its "
+            "agreement say little about real data. Check on some, or give it with --calib."
+        )
     if report.recovery is not None and report.recovery.method == "none":
         notes.append("No recovery agreed better with the original on held-out data than none.")
     fidelity = report.verify.fidelity if report.verify is not None else None

@@ -261,8 +261,12 @@ class LayerRow(Record):
 
 
 class RecoveryRow(Record):
-    """What was done for the accuracy, judged on ``samples`` that nothing was fitted on."""
+    """What was done for the accuracy, judged on ``samples`` that nothing was fitted on.
 
+    On noise, errors are those of the original and the cut model with statistics matched to it.
+    """
+
+    data: Literal["calibration", "noise"] = "calibration"
     method: Literal["none", "bias", "refit"]
     samples: int
     before: Agreement

@@ -305,4 +305,5 @@ def recovery_line(row: RecoveryRow) -> str:
     if row.before.top1_agree is not None and row.after.top1_agree is not None:
         text += f", top-1 agreement {percent(row.before.top1_agree)}"
         text += f" -> {percent(row.after.top1_agree)}"
-    return f"{text} on {row.samples} held-out samples ({row.seconds:.0f} s)"
+    kind = "samples of noise" if row.data == "noise" else "held-out samples"
+    return f"{text} on {row.samples} {kind} ({row.seconds:.0f} s)"

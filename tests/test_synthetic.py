@@ -1,0 +1,180 @@
+"""Noise in the place of data: its spectrum, the matched statistics, and the way back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import prunecvt
+from models import Net, grouped
+from prunecvt.errors import UsageError
+from prunecvt_passes import runtime
+from prunecvt_passes.fold import fold_batch_norms
+from prunecvt_passes.graph import index
+from prunecvt_passes.model import Model
+from prunecvt_passes.recovery.calibration import samples_of
+from prunecvt_passes.shapes import infer
+from prunecvt_passes.synthetic.carry import carry_back
+from prunecvt_passes.synthetic.match import batch_norms, match
+from prunecvt_passes.synthetic.noise import Noise, make_noise, pink
+from recovery_cases import combine, double
+
+SAMPLES = Path(__file__).parent.parent / "sample_models"
+RESNET = SAMPLES / "digits_resnet.onnx"
+
+
+def normed(channels: int = 3) -> Net:
+    """Two convolutions and a Gemm, each with BatchNormalization behind it."""
+    net = Net()
+    x = net.norm(net.conv(net.input("N", channels, 8, 8), channels, 8, 3, name="first"), 8)
+    x = net.norm(net.conv(net.add("Relu", x), 8, 8, 3, group=2, name="grouped"), 8)
+    x = net.add("GlobalAveragePool", net.add("Relu", x))
+    x = net.add("Gemm", net.add("Flatten", x), net.random(8, 6), name="dense")
+    net.output(net.norm(x, 6))
+    return net
+
+
+def test_amplitudes_fall_with_the_frequency() -> None:
+    found = pink((64, 1, 32, 32), np.random.default_rng(0))
+    assert found.std() == pytest.approx(1.0, rel=1e-3)
+    power = (np.abs(np.fft.rfft2(found)) ** 2).mean((0, 1))
+    frequency = np.hypot(np.fft.fftfreq(32)[:, None], np.fft.rfftfreq(32)[None])
+    inside = frequency > 0
+    slope = np.polyfit(np.log(frequency[inside]), np.log(power[inside]), 1)[0]
+    assert slope == pytest.approx(-2.0, abs=0.1)
+
+
+def test_colours_go_together_and_many_channels_do_not() -> None:
+    few = pink((16, 3, 16, 16), np.random.default_rng(0)).swapaxes(0, 1).reshape(3, -1)
+    many = pink((16, 8, 16, 16), np.random.default_rng(0)).swapaxes(0, 1).reshape(8, -1)
+    assert np.corrcoef(few)[0, 1] > 0.8
+    assert abs(np.corrcoef(many)[0, 1]) < 0.3
+
+
+def test_noise_fits_every_input_and_the_same_seed_gives_the_same() -> None:
+    dense, _ = grouped(normed().proto())
+    first, again = (make_noise(dense, Noise(samples=96)) for _ in range(2))
+    runs = (*first.fit, *first.held_out)
+    assert samples_of(runs) == 96 and runs[0]["x"].shape == (32, 3, 8, 8)
+    other = make_noise(dense, Noise(samples=96, seed=1))
+    for one, two, three in zip(first.fit, again.fit, other.fit, strict=True):
+        np.testing.assert_array_equal(one["x"], two["x"])
+        assert not np.array_equal(one["x"], three["x"])
+
+
+def test_channels_leave_their_norms_as_they_state() -> None:
+    dense, groups = grouped(normed().proto())
+    noise = make_noise(dense, Noise(samples=128))
+    matched = match(dense, groups, noise)
+    assert matched.groups.channels.graph.model is matched.dense.graph.model
+    model = matched.dense.graph.model.copy()
+    norms = batch_norms(matched.dense.graph)
+    assert len(norms) == 3
+    for node in norms:
+        model.proto.graph.output.add(name=node.outputs[0])
+    runs = [runtime.run(model, feed) for feed in (*noise.fit, *noise.held_out)]
+    for node in norms:
+        values = np.concatenate([run[node.outputs[0]] for run in runs])
+        rows = np.moveaxis(values, 1, -1).reshape(-1, values.shape[1])
+        gamma, beta = (model.weights[name] for name in node.inputs[1:3])
+        np.testing.assert_allclose(rows.mean(0), beta, atol=1e-3)
+        np.testing.assert_allclose(rows.std(0), np.abs(gamma), rtol=2e-2)
+
+
+def edited(model: Model) -> Model:
+    """The same change to every convolution and product, and a bias more."""
+    made, rng = model.copy(), np.random.default_rng(5)
+    for node in made.proto.graph.node:
+        if node.op_type in ("Conv", "Gemm", "ConvTranspose"):
+            for name in node.input[1:]:
+                old = made.weights[name]
+                made.set_weight(name, (old + rng.standard_normal(old.shape)).astype(np.float32))
+    return made
+
+
+@pytest.mark.parametrize("kind", ["plain", "transposed", "depthwise"])
+def test_an_edit_of_the_matched_model_is_carried_back_exactly(kind: str) -> None:
+    if kind == "plain":
+        net = normed()
+    else:
+        net = Net()
+        x = net.conv(net.input("N", 3, 8, 8), 3, 8, 3)
+        if kind == "depthwise":
+            x = net.norm(net.conv(x, 8, 8, 3, group=8), 8)
+        else:
+            x = net.norm(net.add("ConvTranspose", x, net.random(8, 3, 2, 2), group=2), 6)
+        net.output(net.add("Relu", x))
+    dense, groups = grouped(net.proto())
+    matched = match(dense, groups, make_noise(dense, Noise(samples=64))).dense.graph.model
+    real = dense.graph.model
+    folded = [fold_batch_norms(m) for m in (real, matched, edited(matched), edited(real))]
+    shapes = infer(folded[0], dense.sizes)[0]
+    found = carry_back(*(index(m, shapes) for m in folded[:3]))
+    assert found.weights.keys() == folded[3].weights.keys()
+    for name, values in folded[3].weights.items():
+        np.testing.assert_allclose(found.weights[name], values, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("change", [double, combine])
+@pytest.mark.parametrize("fold", [True, False])
+def test_a_channel_that_follows_from_others_goes_without_loss_and_without_data(
+    change: Any, fold: bool
+) -> None:
+    net = Net()
+    x = net.conv(net.input("N", 3, 8, 8), 3, 8, 3, name="first")
+    weight, bias = net.nodes[-1].input[1:]
+    net.weights[weight], net.weights[bias] = change(net.weights[weight]), change(net.weights[bias])
+    net.output(net.norm(net.conv(x, 8, 4, 3, name="second"), 4))
+    proto = net.proto()
+    result = prunecvt.slim(proto, ratio=1 / 8, round_to=1, noise=True, fold_bn=fold)
+    (group,) = [g for g in result.report.groups if g.channels_before == 8]
+    assert len(group.kept) == 7
+    data = np.random.default_rng(3).standard_normal((4, 3, 8, 8)).astype(np.float32)
+    expected, found = (runtime.run(Model.from_proto(m), {"x": data}) for m in (proto, result.model))
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-3, atol=1e-3 * values.std())
+
+
+def test_noise_wins_back_what_the_cut_cost_on_real_data() -> None:
+    common = {"ratio": 0.4, "round_to": 1, "eval": SAMPLES / "digits_test.npz"}
+    bare = prunecvt.slim(RESNET, recover="none", **common).report
+    report = prunecvt.slim(RESNET, noise=True, calib_count=96, **common).report
+    assert bare.accuracy is not None and report.accuracy is not None
+    assert report.accuracy.top1.after > 0.95 > bare.accuracy.top1.after
+    assert report.criterion == "obs"
+    assert report.recovery is not None and report.recovery.data == "noise"
+    from prunecvt.report.html import render_html
+
+    assert "say little about real data" in render_html(report)
+    assert {"make_noise", "match", "try_recovery_matched"} <= {row.name for row in report.passes}
+
+
+def test_a_criterion_of_activations_takes_noise_too() -> None:
+    found = prunecvt.inspect(RESNET, criterion="wanda", noise=True, calib_count=64)
+    assert found.criterion == "wanda" and found.groups[0].score is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [({"noise": True, "calib": SAMPLES / "digits_calib.npz"}, "E207")],
+)
+def test_noise_beside_data_is_refused(options: dict[str, Any], code: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        prunecvt.slim(RESNET, **options)
+    assert caught.value.code == code
+
+
+def test_a_model_without_statistics_is_refused() -> None:
+    with pytest.raises(UsageError) as caught:
+        prunecvt.slim(SAMPLES / "digits_resnet_folded.onnx", noise=True)
+    assert caught.value.code == "E219"
+    net = Net()
+    x = net.add("Cast", net.input("N", 8, 4, 4, type=onnx.TensorProto.INT64), to=1)
+    net.output(net.norm(net.conv(x, 8, 8), 8))
+    with pytest.raises(UsageError) as caught:
+        prunecvt.slim(net.proto(), noise=True)
+    assert caught.value.code == "E219"
