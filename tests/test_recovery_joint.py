@@ -109,6 +109,6 @@ def test_fitting_both_beats_fitting_one_after_the_other(monkeypatch: pytest.Monk
     case = case_of(two_layers(), runs=16, batch=16)
     removal = case.cut(0.5)
     both = case.recovered(removal, "refit")
-    monkeypatch.setattr(refitting, "JOINT_ROUNDS", 0)
+    monkeypatch.setattr(refitting, "WHOLE", refitting.Effort(rounds=0))
     alone = case.recovered(removal, "refit")
     assert both.after and alone.after and both.after.error < 0.97 * alone.after.error

@@ -32,7 +32,8 @@ class Options:
             allows: ``obs`` with ``calib``, ``share`` without.
         scope: how layers share the cut (docs/allocation.md): ``layer`` the same ratio everywhere,
             ``global`` one threshold over all scores, ``erk`` and ``lamp`` by the weights, ``error``
-            where it costs least; ``auto`` is ``error`` under a target, else ``layer``.
+            where it costs least, ``search`` by trying out; ``auto`` is ``error`` under a
+            target, else ``layer``.
         target: instead of the ratio, what may be left: ``macs=0.5``, ``params=0.5`` or
             ``bytes=4MB``.
         threshold: instead of the ratio, the score below which channels go.

@@ -44,11 +44,14 @@ from prunecvt_passes.recipes import (
     RECOVER,
     RECOVER_MATCHED,
     REPLAY,
+    SEARCH,
+    SEARCH_MATCHED,
     SYNTHESISE,
 )
 from prunecvt_passes.recovery.curve import NO_CURVES, Curves
 from prunecvt_passes.recovery.measure import measure
 from prunecvt_passes.recovery.recover import Recovery
+from prunecvt_passes.recovery.search import Searched
 from prunecvt_passes.saturation import multiplies_integers
 from prunecvt_passes.score import Criterion, Scores
 from prunecvt_passes.shapes import infer
@@ -106,6 +109,11 @@ class Slimmed:
     def curves(self) -> Curves:
         """The groups' error curves; empty where none were measured."""
         return self.facts.get(Curves) if Curves in self.facts.values else NO_CURVES
+
+    @property
+    def searched(self) -> Searched | None:
+        """What a search of rates found; None where none was made."""
+        return self.facts.values.get(Searched)
 
     @property
     def fidelity(self) -> Fidelity | None:
@@ -208,6 +216,8 @@ def _deciding(options: Options, facts: Facts) -> tuple[Pass, ...]:
         gathering = (gather if options.synthetic is None else gather_matched,)
     else:
         facts.put(NO_STATISTICS)
+    if options.scope == "search":
+        return (*gathering, *(SEARCH if options.synthetic is None else SEARCH_MATCHED))
     return (*gathering, *(ALLOCATE if options.budget.by_cost else DECIDE))
 
 

@@ -15,8 +15,8 @@ from prunecvt_passes.groups import Bools, Group, Groups
 from prunecvt_passes.score import Scores
 from prunecvt_passes.target import Target
 
-Scope = Literal["auto", "layer", "global", "erk", "lamp", "error"]
-SCOPES: tuple[Scope, ...] = ("auto", "layer", "global", "erk", "lamp", "error")
+Scope = Literal["auto", "layer", "global", "erk", "lamp", "error", "search"]
+SCOPES: tuple[Scope, ...] = ("auto", "layer", "global", "erk", "lamp", "error", "search")
 STEP = 8  # channels; both runtimes' kernels step by 8, and onnxruntime's blocked path needs 4 or 8
 
 
@@ -28,8 +28,8 @@ class Budget:
         ratio: share of the channels that can be cut, 0 to below 1; rounded down to whole channels,
             to the nearest number of whole heads or other units of ``STEP`` channels and more.
         scope: how the groups share it (``widths.py``): ``layer``, ``global``, ``erk``, ``lamp``; by
-            what it costs (``recovery/allocate.py``): ``error``. ``auto`` is ``error`` under a
-            target, else ``layer``.
+            what it costs (``recovery/allocate.py``): ``error``, and ``search``, which tries it out
+            (``recovery/search.py``). ``auto`` is ``error`` under a target, else ``layer``.
         round_to: ``auto``, or the multiple that widths are rounded up to.
         min_channels: no group goes below it, unless it is smaller.
         max_ratio_per_layer: no group loses a larger share, unless ``ratios`` says so.
@@ -63,7 +63,7 @@ class Budget:
     @property
     def by_cost(self) -> bool:
         """Whether what is saved has to be worked out to choose."""
-        return self.target is not None or self.way == "error"
+        return self.target is not None or self.way in ("error", "search")
 
 
 @dataclass(frozen=True)

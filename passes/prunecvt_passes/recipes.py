@@ -12,12 +12,13 @@ from prunecvt_passes.pipeline import Pass
 from prunecvt_passes.plan import replay
 from prunecvt_passes.recovery.allocate import allocate
 from prunecvt_passes.recovery.recover import recover, try_recovery
+from prunecvt_passes.recovery.search import search, take
 from prunecvt_passes.rules import RULES
 from prunecvt_passes.score import score
 from prunecvt_passes.slice import remove
 from prunecvt_passes.synthetic.match import match
 from prunecvt_passes.synthetic.noise import make_noise
-from prunecvt_passes.synthetic.passes import try_recovery_matched
+from prunecvt_passes.synthetic.passes import search_matched, try_recovery_matched
 from prunecvt_passes.units import Units
 
 
@@ -35,6 +36,8 @@ ANALYSE: tuple[Pass, ...] = (normalise, label, solve)
 DECIDE: tuple[Pass, ...] = (score, choose)
 REPLAY: tuple[Pass, ...] = (replay,)
 ALLOCATE: tuple[Pass, ...] = (score, allocate)
+SEARCH: tuple[Pass, ...] = (score, search, take)
+SEARCH_MATCHED: tuple[Pass, ...] = (score, search_matched, take)
 CUT: tuple[Pass, ...] = (draft, remove)
 FOLD: tuple[Pass, ...] = (fold_batch_norms,)
 RECOVER: tuple[Pass, Pass] = (try_recovery, recover)
@@ -50,6 +53,8 @@ __all__ = [
     "RECOVER",
     "RECOVER_MATCHED",
     "REPLAY",
+    "SEARCH",
+    "SEARCH_MATCHED",
     "SYNTHESISE",
     "draft",
     "label",

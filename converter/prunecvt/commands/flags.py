@@ -46,8 +46,8 @@ Scope = Annotated[
     str,
     typer.Option(
         help="How layers share the cut. layer: the same ratio everywhere; global: one threshold "
-        "over all scores; erk, lamp: by the weights; error: where it costs least. auto: error "
-        "under a --target, else layer.",
+        "over all scores; erk, lamp: by the weights; error: where it costs least; search: by "
+        "trying out on data. auto: error under a --target, else layer.",
         rich_help_panel=_CUT,
     ),
 ]

@@ -26,6 +26,7 @@ from prunecvt.report.schema import (
     RecoveryRow,
     Report,
     Run,
+    SearchRow,
     SkippedRow,
     Tool,
     Totals,
@@ -41,6 +42,7 @@ from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.plan import Plan
 from prunecvt_passes.recovery.recover import Recovery
+from prunecvt_passes.recovery.search import Searched
 from prunecvt_passes.samples import dimensions, graph_inputs
 
 _BODY_WIDTHS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -55,6 +57,14 @@ def port_rows(model: Model) -> list[Port]:
             shape = [dim or "?" for dim in dimensions(value) or ()]
             rows.append(Port(name=value.name, kind=kind, dtype=dtype, shape=shape))  # type: ignore[arg-type]
     return rows
+
+
+def search_row(searched: Searched | None) -> SearchRow | None:
+    """What a search of rates found; None where none was made."""
+    if searched is None:
+        return None
+    before, after = (min(error, UNBOUNDED) for error in (searched.before, searched.after))
+    return SearchRow(trials=searched.trials, error=Change(before=before, after=after))
 
 
 def recovery_row(recovery: Recovery | None, noise: bool = False) -> RecoveryRow | None:
@@ -243,6 +253,7 @@ def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopw
         totals=counted,
         verify=verify_row(slimmed, written.parity, list(written.left_out)),
         accuracy=slimmed.accuracy,
+        search=search_row(slimmed.searched),
         recovery=recovery_row(slimmed.recovery, options.noise),
         latency=list(written.latency),
         layout=written.layout,

@@ -71,6 +71,9 @@ def _measures(report: Report) -> list[str]:
     if fidelity is not None:
         values = ", ".join(f"{name} {value}" for name, value in wording.drift(fidelity))
         lines.append(f"Drift ({wording.samples(fidelity)}): {values}.")
+    if report.search is not None:
+        line = wording.search_line(report.search)
+        lines.append(f"{line[0].upper()}{line[1:]}.")
     if report.recovery is not None:
         line = wording.recovery_line(report.recovery)
         lines.append(f"{line[0].upper()}{line[1:]}.")

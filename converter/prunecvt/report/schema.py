@@ -275,6 +275,16 @@ class RecoveryRow(Record):
     layers: list[LayerRow] = Field(default_factory=list)
 
 
+class SearchRow(Record):
+    """A search of rates: how many were tried, and the output error by error curves and by the best.
+
+    Errors are on held-out data, after a shorter recovery than the one that follows.
+    """
+
+    trials: int
+    error: Change
+
+
 class ParityCheck(Record):
     """The same file in another runtime.
 
@@ -378,6 +388,7 @@ class Report(Record):
     totals: Totals
     verify: Verify | None
     accuracy: Accuracy | None = None
+    search: SearchRow | None = None
     recovery: RecoveryRow | None = None
     latency: list[LatencyRow]
     layout: LayoutCheck | None

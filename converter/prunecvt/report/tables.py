@@ -162,6 +162,8 @@ def _drift_lines(report: Report, width: int, plain: bool) -> list[Text]:
     if fidelity is not None:
         values = ", ".join(f"{name} {value}" for name, value in wording.drift(fidelity))
         lines.append(_text(f"drift ({wording.samples(fidelity)}): {values}", plain))
+    if report.search is not None:
+        lines.append(_text(wording.search_line(report.search), plain))
     if report.recovery is not None:
         lines.append(_text(wording.recovery_line(report.recovery), plain))
     rows = wording.checks(report.verify)

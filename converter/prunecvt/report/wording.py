@@ -22,6 +22,7 @@ from prunecvt.report.schema import (
     LatencyRow,
     RecoveryRow,
     Report,
+    SearchRow,
     SkippedRow,
     Verify,
 )
@@ -297,6 +298,12 @@ def recovered(report: Report) -> bool:
     return any(
         row.changed and any(word in row.name for word in RECOVERY_PASSES) for row in report.passes
     )
+
+
+def search_line(row: SearchRow) -> str:
+    """What a search of rates found, in one line."""
+    before, after = significant(row.error.before), significant(row.error.after)
+    return f"search of rates: output error {before} -> {after} in {plural(row.trials, 'trial')}"
 
 
 def recovery_line(row: RecoveryRow) -> str:

@@ -31,11 +31,23 @@ from prunecvt_passes.recovery.walk import Walk
 
 log = logging.getLogger("prunecvt")
 ROWS = 1 << 15  # rows that a node is fitted on, and 8 per column at least,
-ELEMENTS = 1 << 24  # as long as they hold no more numbers than this
+ELEMENTS = 1 << 24  # as long as they hold no more numbers than this;
+ENOUGH = 256  # rows per column of a block are enough, 2,048 at least
 JOINT_ROUNDS = 2
 JOINT_WIDEST = 640  # columns of a couple's weights: fits are many, and dear beyond
 JOINT_IMAGES = 256  # that a step of a couple is made on, as long as
 JOINT_ELEMENTS = 1 << 24  # the producer's values on them are no more
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How often a producer and its one reader are fitted together, and on how many rows at most."""
+
+    rounds: int = JOINT_ROUNDS
+    rows: int = ROWS
+
+
+WHOLE = Effort()
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,7 @@ class _Pair:
     groups: Groups
     kept: Bools
     calibration: Calibration
+    effort: Effort
 
 
 def refit(
@@ -56,6 +69,7 @@ def refit(
     removal: Removal,
     calibration: Calibration,
     grow: bool = True,
+    effort: Effort | None = None,
 ) -> Model:
     """Refits every linear node where that helps on held-out data.
 
@@ -65,6 +79,7 @@ def refit(
         groups, removal: what was cut.
         calibration: the data.
         grow: whether nodes without a bias may get one.
+        effort: how much is done for it; None for all of it.
 
     Returns:
         ``slim.model``.
@@ -73,14 +88,14 @@ def refit(
     aims = [aim for aim in aims if aim.tensor in dense.producer]
     feeds = (*calibration.fit, *calibration.held_out)
     used = [n for a in aims for n in (a.linear.node.inputs[0], a.other) if n]
-    joined = couples(slim, aims)
+    joined = couples(slim, aims) if (effort or WHOLE).rounds else {}
     used += [couple.producer.linear.node.inputs[0] for couple in joined.values()]
     with (
         Walk(dense, feeds, [aim.tensor for aim in aims]) as original,
         Walk(slim, feeds, used) as own,
     ):
         kept = ~removal.removed[groups.class_of]
-        pair = _Pair(original, own, groups, kept, calibration)
+        pair = _Pair(original, own, groups, kept, calibration, effort or WHOLE)
         for number, aim in enumerate(aims):
             pair.slim.to(aim.linear.node.index)
             pair.dense.past(aim.tensor)
@@ -100,7 +115,7 @@ def _join(pair: _Pair, couple: Couple, number: int, error: float) -> None:
     split, batches = len(pair.calibration.fit), range(pair.slim.batches)
     source, between = (aim.linear.node.inputs[0] for aim in aims)
     blocks = [_block(pair, couple, batch) for batch in _few(pair, couple, split)]
-    for _ in range(JOINT_ROUNDS if blocks else 0):
+    for _ in range(pair.effort.rounds if blocks else 0):
         before = [(matrix_of(graph, aim), bias_values(graph, aim)) for aim in aims]
         if not improve(graph, couple, blocks, number):
             return
@@ -169,7 +184,9 @@ def _samples(pair: _Pair, aim: Aim, chance: np.random.Generator) -> tuple[Sample
     images = samples_of(pair.calibration.fit)
     weight = matrix_of(pair.slim.graph, aim)
     wide = weight.shape[0] * weight.shape[2]
-    wanted = min(max(ROWS, 8 * wide), max(ELEMENTS // wide, 4 * weight.shape[2]))
+    columns = weight.shape[2]
+    wanted = min(max(pair.effort.rows, 8 * columns), max(ELEMENTS // wide, 4 * columns))
+    wanted = min(wanted, max(ENOUGH * columns, 1 << 11))
     parts: tuple[list[Sample], list[Sample]] = ([], [])
     for batch in range(pair.slim.batches):
         sample = _sample(pair, aim, batch, -(-wanted // images), chance)

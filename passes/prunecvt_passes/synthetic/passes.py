@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from prunecvt_passes.budget import Removal
+from prunecvt_passes.budget import Budget, Removal
 from prunecvt_passes.criteria.gather import gather
 from prunecvt_passes.criteria.statistics import Statistics
 from prunecvt_passes.criteria.table import Criterion
@@ -16,6 +16,8 @@ from prunecvt_passes.recovery.calibration import Calibration
 from prunecvt_passes.recovery.curve import Curves
 from prunecvt_passes.recovery.measure import measure
 from prunecvt_passes.recovery.recover import Recovery, Remedy, try_recovery
+from prunecvt_passes.recovery.search import Searched, search
+from prunecvt_passes.score import Scores
 from prunecvt_passes.shapes import infer
 from prunecvt_passes.slice import remove
 from prunecvt_passes.synthetic.carry import carry_back
@@ -30,6 +32,13 @@ def measure_matched(matched: Matched, calibration: Calibration, criterion: Crite
 def gather_matched(matched: Matched, calibration: Calibration, criterion: Criterion) -> Statistics:
     """Activations of the matched model."""
     return gather(matched.dense, matched.groups, calibration, criterion)
+
+
+def search_matched(
+    matched: Matched, scores: Scores, curves: Curves, budget: Budget, calibration: Calibration
+) -> Searched:
+    """Tries allocations of the matched model out."""
+    return search(matched.dense, matched.groups, scores, curves, budget, calibration)
 
 
 def try_recovery_matched(
