@@ -15,7 +15,7 @@ from prunecvt_passes.graph import index
 from prunecvt_passes.model import Array
 from prunecvt_passes.recovery.calibration import Calibration
 from prunecvt_passes.recovery.measure import output_error, outputs_of
-from prunecvt_passes.recovery.refit import refit
+from prunecvt_passes.recovery.refit import refit, rescale
 from recovery_cases import SPARE, Case, case_of, combine, double, weights_of
 
 Change = Callable[..., Array]
@@ -236,3 +236,32 @@ def test_only_weights_and_biases_change() -> None:
     assert {k: v.shape for k, v in before.weights.items()} == {
         k: v.shape for k, v in after.weights.items()
     }
+
+
+@pytest.mark.parametrize("method", ["moments", "refit"])
+def test_what_is_left_of_twins_is_scaled_to_their_sum(method: str) -> None:
+    """All channels are the same, all readers' weights positive: scaling the rows is exact."""
+    net = Net()
+    x = net.conv(net.input("N", 3, 6, 6), 3, 8, 3, name="first")
+    for name in net.nodes[-1].input[1:]:
+        net.weights[name] = np.repeat(net.weights[name][:1], 8, axis=0)
+    x = net.conv(net.add("Relu", x), 8, 4, name="reader")
+    name = net.nodes[-1].input[1]
+    net.weights[name] = np.abs(net.weights[name]) + 1
+    net.output(x)
+    case = case_of(net)
+    (group,) = case.groups.groups
+    removed = np.zeros(case.groups.total, bool)
+    removed[group.classes[:2]] = True
+    recovery = case.recovered(Removal(removed, {}), method)  # type: ignore[arg-type]
+    assert recovery.before is not None and recovery.before.error > 1e-2
+    assert recovery.after is not None and recovery.after.error < 1e-8
+
+
+def test_moments_that_do_not_help_change_nothing() -> None:
+    case = case_of(constant_channel())
+    nothing = Removal(np.zeros(case.groups.total, bool), {})
+    slim = index(case.dense.graph.model.copy(), case.dense.graph.shapes)
+    found = rescale(case.dense.graph, slim, case.groups, nothing, case.calibration)
+    for name, values in case.dense.graph.model.weights.items():
+        np.testing.assert_allclose(found.weights[name], values, rtol=1e-4, atol=1e-6)

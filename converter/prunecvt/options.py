@@ -49,8 +49,9 @@ class Options:
             ``group`` whole groups.
         allow_inexact: also cut what a normalisation works across; such groups are marked.
         recover: how accuracy is won back: ``none``; ``bias`` puts the mean of what was removed into
-            biases; ``refit`` fits the kept weights to the original's activations; ``auto`` is what
-            agrees best on held-out calibration data, ``none`` without such data.
+            biases; ``moments`` matches each layer's means and deviations; ``refit`` fits the kept
+            weights to the original's activations; ``auto`` is what agrees best on held-out
+            calibration data (bias, refit or none), ``none`` without such data.
         passes: names of installed passes (entry points ``prunecvt.passes``) to run after the cut.
         fold_bn: fold BatchNormalization into the written model.
         input_shape: input -> sizes, for dynamic inputs.
@@ -286,7 +287,7 @@ def _check_choices(options: Options) -> None:
     _one_of("scope", options.scope, SCOPES)
     _one_of("attention_unit", options.attention_unit, ("head", "channel"))
     _one_of("grouped_unit", options.grouped_unit, ("channel", "group"))
-    _one_of("recover", options.recover, ("none", "bias", "refit", "auto"))
+    _one_of("recover", options.recover, ("none", "bias", "moments", "refit", "auto"))
     if not isinstance(options.round_to, int):
         _one_of("round_to", options.round_to, ("auto",))
 

@@ -116,7 +116,8 @@ AllowInexact = Annotated[
 Recover = Annotated[
     str,
     typer.Option(
-        help="How accuracy is won back with --calib: none, bias, refit, auto.", rich_help_panel=_CUT
+        help="How accuracy is won back with --calib or --noise: none, bias, moments, refit, auto.",
+        rich_help_panel=_CUT,
     ),
 ]
 Passes = Annotated[

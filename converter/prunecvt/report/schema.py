@@ -267,7 +267,7 @@ class RecoveryRow(Record):
     """
 
     data: Literal["calibration", "noise"] = "calibration"
-    method: Literal["none", "bias", "refit"]
+    method: Literal["none", "bias", "moments", "refit"]
     samples: int
     before: Agreement
     after: Agreement

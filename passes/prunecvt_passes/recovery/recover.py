@@ -20,12 +20,18 @@ from prunecvt_passes.recovery.bias import absorb
 from prunecvt_passes.recovery.calibration import Calibration, samples_of, walkable
 from prunecvt_passes.recovery.drift import Drift, drifts
 from prunecvt_passes.recovery.measure import output_error, outputs_of
-from prunecvt_passes.recovery.refit import refit
+from prunecvt_passes.recovery.refit import refit, rescale
 from prunecvt_passes.samples import dimensions
 from prunecvt_passes.shapes import infer
 
-Method = Literal["none", "bias", "refit", "auto"]
-METHODS: dict[str, Callable[..., Model]] = {"bias": absorb, "refit": refit}
+Method = Literal["none", "bias", "moments", "refit", "auto"]
+METHODS: dict[str, Callable[..., Model]] = {
+    "bias": absorb,
+    "moments": rescale,
+    "refit": refit,
+}
+
+TRIED = ("bias", "refit")  # by ``auto``: moments never did better than a refit where we measured
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,9 @@ class Remedy:
     """What is asked for.
 
     Attributes:
-        method: ``bias`` the mean of what was removed, ``refit`` least squares, ``auto`` whichever
-            agrees best with the original on held-out data.
+        method: ``bias`` the mean of what was removed, ``moments`` every layer's means and
+            deviations, ``refit`` least squares, ``auto`` bias, refit or nothing, whichever agrees
+            best with the original on held-out data.
         folded: whether BatchNormalization was folded in the slimmed model.
         grow: whether nodes without a bias may get one.
     """
@@ -95,7 +102,7 @@ def try_recovery(
         )
     if not _worth_it(dense, removal, calibration, remedy):
         return Recovery(model, "none")
-    asked = [*METHODS] if remedy.method == "auto" else [remedy.method]
+    asked = [*TRIED] if remedy.method == "auto" else [remedy.method]
     reference = dense.graph.model
     if remedy.folded:
         reference = fold_batch_norms(reference)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ from prunecvt_passes.recovery.edit import matrix_of, set_bias, set_matrix
 from prunecvt_passes.recovery.fit import Fit, Sample, Setting, best, error
 from prunecvt_passes.recovery.joint import Block, activations, improve
 from prunecvt_passes.recovery.linear import linear_nodes
+from prunecvt_passes.recovery.moments import matched
 from prunecvt_passes.recovery.patches import blocked, patches, positions, responses
 from prunecvt_passes.recovery.walk import Walk
 
@@ -41,13 +43,18 @@ JOINT_ELEMENTS = 1 << 24  # the producer's values on them are no more
 
 @dataclass(frozen=True)
 class Effort:
-    """How often a producer and its one reader are fitted together, and on how many rows at most."""
+    """How often a producer and its one reader are fitted together, and on how many rows at most.
+
+    ``fit`` is what fits a node: by least squares, or its moments alone.
+    """
 
     rounds: int = JOINT_ROUNDS
     rows: int = ROWS
+    fit: Callable[[Sample, Sample, Fit, Setting], tuple[Fit, float]] = best
 
 
 WHOLE = Effort()
+MOMENTS = Effort(rounds=0, fit=matched)
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,18 @@ def refit(
             pair.dense.release([aim.tensor])
             pair.slim.release([aim.linear.node.inputs[0], *([aim.other] if aim.other else [])])
     return slim.model
+
+
+def rescale(
+    dense: Graph,
+    slim: Graph,
+    groups: Groups,
+    removal: Removal,
+    calibration: Calibration,
+    grow: bool = True,
+) -> Model:
+    """As ``refit``, but matches each node's moments and fits nothing else (``moments.py``)."""
+    return refit(dense, slim, groups, removal, calibration, grow, MOMENTS)
 
 
 def _join(pair: _Pair, couple: Couple, number: int, error: float) -> None:
@@ -169,7 +188,7 @@ def _fit(pair: _Pair, aim: Aim, number: int) -> float:
         shared = graph.model.weights[aim.linear.node.inputs[2]].astype(np.float64)
         bias = shared.ravel().reshape(weight.shape[:2])
     before, setting = Fit(weight, bias), Setting(aim.low, aim.high, aim.bias is not None)
-    fit, after = best(fitted, held_out, before, setting)
+    fit, after = pair.effort.fit(fitted, held_out, before, setting)
     if fit is not before:
         set_matrix(graph, aim, fit.weight)
         set_bias(graph, aim, fit.bias)
