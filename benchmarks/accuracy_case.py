@@ -11,7 +11,7 @@ from prunecvt_passes.criteria.gather import gather
 from prunecvt_passes.flow import trace
 from prunecvt_passes.fold import fold_batch_norms
 from prunecvt_passes.groups import Groups, solve
-from prunecvt_passes.normalise import Dense
+from prunecvt_passes.normalise import Dense, Source
 from prunecvt_passes.recovery.allocate import allocate
 from prunecvt_passes.recovery.calibration import Calibration, split
 from prunecvt_passes.recovery.curve import Curves
@@ -61,7 +61,7 @@ class Case:
         budget = Budget(scope=scope, round_to=step, target=Target("macs", share))  # type: ignore[arg-type]
         if scope == "search":
             dense, groups = self.matched.dense, self.matched.groups
-            return search(dense, groups, *scored, budget, self.calibration).removal
+            return search(dense, groups, *scored, budget, self.calibration, Remedy()).removal
         return allocate(self.dense, self.groups, scored[0], budget)
 
     def recovered(self, removal: Removal, method: Method) -> Recovery:
@@ -87,7 +87,7 @@ def case_of(shared: Path, name: str, options: argparse.Namespace) -> Case | None
         return None
     groups = solve(trace(dense.graph, RULES))
     if options.noise:
-        calibration = make_noise(dense, Noise(options.images))
+        calibration = make_noise(dense, Source(dense.graph.model), Noise(options.images))
         matched = match(dense, groups, calibration)
         return Case(name, dense, groups, calibration, examples, matched, True)
     images = calibration_for(path, shared, options.images or 1024)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,6 @@ def test_densities_are_dimensions_over_their_product() -> None:
 
 
 def test_erk_keeps_shares_in_proportion_and_none_above_one() -> None:
-    """12 of 16 channels stay: f * (0.75 * 8 ... by hand below, and 51 of 68 with c0 whole."""
     groups = two(4, 8)  # densities 0.75 and 14 / 32: f * (3 + 3.5) = 6, so 2.77 and 3.23 stay
     assert widths(groups, cut(groups, ratio=0.5, scope="erk")) == [3, 4]
     groups = two(4, 64)  # c0 would keep 7.5 of 4: it stays whole and c1 keeps 51 - 4
@@ -122,6 +122,27 @@ def test_a_stated_ratio_is_taken_whatever_the_others_lose(scope: Scope) -> None:
 
 
 @pytest.mark.parametrize("scope", ["layer", "global", "erk", "lamp", "error"])
+@pytest.mark.parametrize("round_to", [1, "auto"])
+@pytest.mark.parametrize(("stated", "left"), [(0.3, [16, 64]), (0.95, [8, 48]), (0.5, [8, 48])])
+def test_floors_of_stated_ratios_are_not_made_up_for_elsewhere(
+    scope: Scope, round_to: Any, stated: float, left: list[int]
+) -> None:
+    net = Net()
+    x = net.conv(net.input("N", 3, 4, 4), 3, 16, 1, name="c0")
+    net.output(net.conv(net.conv(x, 16, 64, 1, name="c1"), 64, 2, 1, name="out"))
+    dense, groups = grouped(net.proto())
+    budget = Budget(0.25, scope, round_to, ratios=(("c0", stated),))
+    decide = allocate(dense, groups, score(groups, Criterion("l2")), budget)
+    if scope != "error":
+        decide = choose(groups, score(groups, Criterion("l2")), budget)
+    if round_to == 1:
+        left = [16 - int(16 * stated), 48]
+    if round_to == "auto" and stated == 0.3:
+        left = [16, 48]
+    assert widths(groups, decide) == left
+
+
+@pytest.mark.parametrize("scope", ["layer", "global", "erk", "lamp", "error"])
 @pytest.mark.parametrize("text", ["macs=0.6", "params=0.6"])
 def test_every_scope_meets_a_target(scope: Scope, text: str) -> None:
     dense, groups = grouped(onnx.load(RESNET))
@@ -156,6 +177,9 @@ def test_a_target_by_layer_takes_the_same_share_everywhere() -> None:
         ({"threshold": "low"}, "E201"),
         ({"ratio_of": {"c0": "half"}}, "E201"),
         ({"ratio_of": "c0=0.5"}, "E201"),
+        ({"ratio_of": {5: 0.2}}, "E201"),
+        ({"target": 0.5}, "E201"),
+        ({"noise": "no"}, "E201"),
         ({"scope": "widest"}, "E201"),
     ],
 )
@@ -192,13 +216,10 @@ def test_the_command_line_takes_them(tmp_path: Path) -> None:
     flags = ["--round-to", "1", "--criterion", "l2", "-o", out, "--json"]
     done = run("plan", RESNET, *flags, "--ratio-of", "*=0.5", "--ratio-of", "*first*=0")
     assert done.returncode == 0, done.stderr
-    shares = {
-        0.0 if any("first" in name for name in group.members) else 0.5: group
-        for group in plan(
-            RESNET, round_to=1, criterion="l2", ratio_of={"*": 0.5, "*first*": 0}
-        ).groups
-    }
-    for share, group in shares.items():
-        assert group.channels_after == round((1 - share) * group.channels_before)
+    groups = json.loads(out.read_text())["groups"]
+    assert groups
+    for group in groups:
+        whole = any("first" in name for name in group["members"])
+        assert group["channels_after"] == (1 if whole else 0.5) * group["channels_before"]
     assert run("plan", RESNET, "--ratio-of", "half").returncode == 2
     assert run("plan", RESNET, "--threshold", "1", "--ratio", "0.1").returncode == 2

@@ -14,8 +14,10 @@ from prunecvt_passes.errors import UsageError
 from prunecvt_passes.graph import index
 from prunecvt_passes.model import Array
 from prunecvt_passes.recovery.calibration import Calibration
+from prunecvt_passes.recovery.fit import Fit, Sample, Setting
 from prunecvt_passes.recovery.measure import output_error, outputs_of
-from prunecvt_passes.recovery.refit import refit, rescale
+from prunecvt_passes.recovery.moments import matched
+from prunecvt_passes.recovery.refit import refit
 from recovery_cases import SPARE, Case, case_of, combine, double, weights_of
 
 Change = Callable[..., Array]
@@ -258,10 +260,47 @@ def test_what_is_left_of_twins_is_scaled_to_their_sum(method: str) -> None:
     assert recovery.after is not None and recovery.after.error < 1e-8
 
 
-def test_moments_that_do_not_help_change_nothing() -> None:
-    case = case_of(constant_channel())
-    nothing = Removal(np.zeros(case.groups.total, bool), {})
-    slim = index(case.dense.graph.model.copy(), case.dense.graph.shapes)
-    found = rescale(case.dense.graph, slim, case.groups, nothing, case.calibration)
-    for name, values in case.dense.graph.model.weights.items():
-        np.testing.assert_allclose(found.weights[name], values, rtol=1e-4, atol=1e-6)
+def test_moments_that_hurt_held_out_data_are_left() -> None:
+    """What is fitted on is doubled, so the drifted reader's moments are right and do not hold."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((1, 500, 6)).astype(np.float32)
+    goal = rows @ rng.standard_normal((1, 6, 4)).astype(np.float32)
+    weight = np.linalg.lstsq(rows[0], goal[0], rcond=None)[0].T[None].astype(np.float64)
+    zero = np.zeros((1, 1, 1), np.float32)
+    before = Fit(weight, np.zeros((1, 4)))
+    fitted, held_out = Sample(rows, 2 * goal, zero), Sample(rows, goal, zero)
+    assert matched(fitted, held_out, before, Setting())[0] is before
+    found, error = matched(fitted, Sample(rows, 2 * goal, zero), before, Setting())
+    assert error < 1e-9
+    np.testing.assert_allclose(found.weight, 2 * weight, rtol=1e-4)
+
+
+def test_moments_leave_a_channel_that_data_does_not_stir() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((2, 400, 3)).astype(np.float32)
+    rows[1] = 0.0
+    weight = rng.standard_normal((2, 1, 3))
+    goal = 1.3 * np.einsum("gnd,god->gno", rows, weight).astype(np.float32)
+    sample = Sample(rows, goal, np.zeros((1, 1, 1), np.float32))
+    found, _ = matched(sample, sample, Fit(weight, np.zeros((2, 1))), Setting())
+    np.testing.assert_allclose(
+        found.weight, weight * np.array([1.3, 1.0])[:, None, None], rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("method", ["bias", "moments", "refit"])
+def test_rows_that_follow_from_the_data_are_left_alone(method: str) -> None:
+    net = Net()
+    hidden = net.add("Relu", net.add("Gemm", net.input("N", 8), net.random(8, 32)))
+    score = net.add("Gemm", hidden, net.random(32, 1))
+    score = net.add("ReduceSum", score, np.array([1]), keepdims=0)
+    x = net.add("Relu", net.add("Gemm", hidden, net.random(32, 16)))
+    x = net.add("Compress", x, net.add("Greater", score, np.float32(0)), axis=0)
+    x = net.add("Gemm", x, net.random(16, 4))
+    net.output(net.add("ReduceMean", x, axes=[0], keepdims=1))
+    case = case_of(net)
+    removed = np.zeros(case.groups.total, bool)
+    for group in case.groups.groups:
+        removed[group.classes[::2]] = True
+    recovery = case.recovered(Removal(removed, {}), method)  # type: ignore[arg-type]
+    assert recovery.method == method

@@ -18,6 +18,7 @@ from prunecvt_passes.recovery.calibration import NO_CALIBRATION
 from prunecvt_passes.recovery.curve import NO_CURVES
 from prunecvt_passes.recovery.measure import measure
 from prunecvt_passes.recovery.reach import amount
+from prunecvt_passes.recovery.recover import Remedy
 from prunecvt_passes.recovery.search import search, take
 from prunecvt_passes.slice import remove
 from prunecvt_passes.target import parse_target
@@ -43,7 +44,7 @@ def misled(case: Case) -> tuple[float, float]:
     values = scores.values.copy()
     values[case.groups.groups[1].classes] *= 0.1  # looks free, and is not
     wrong = replace(scores, values=values)
-    found = search(case.dense, case.groups, wrong, NO_CURVES, BUDGET, case.calibration)
+    found = search(case.dense, case.groups, wrong, NO_CURVES, BUDGET, case.calibration, Remedy())
     return found.before, found.after
 
 
@@ -63,7 +64,7 @@ def test_rates_that_mislead_are_mended(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_budget_is_kept_and_the_search_repeats_itself() -> None:
     case = case_of(chain(), runs=4)
     curves = measure(case.dense, case.groups, case.calibration)
-    given = case.dense, case.groups, case.scores(), curves, BUDGET, case.calibration
+    given = case.dense, case.groups, case.scores(), curves, BUDGET, case.calibration, Remedy()
     first, again = search(*given), search(*given)
     assert 1 < first.trials <= search_module.TRIALS
     assert first.after <= first.before
@@ -77,11 +78,21 @@ def test_the_budget_is_kept_and_the_search_repeats_itself() -> None:
 def test_without_data_there_is_no_search() -> None:
     case = case_of(chain(), runs=4)
     with pytest.raises(UsageError) as caught:
-        search(case.dense, case.groups, case.scores("l2"), NO_CURVES, BUDGET, NO_CALIBRATION)
+        given = case.dense, case.groups, case.scores("l2"), NO_CURVES, BUDGET
+        search(*given, NO_CALIBRATION, Remedy())
     assert caught.value.code == "E224"
     with pytest.raises(UsageError) as caught:
         prunecvt.plan(SAMPLES / "digits_unet.onnx", scope="search", criterion="l2")
     assert caught.value.code == "E224"
+
+
+def test_a_model_with_nothing_to_cut_needs_no_search() -> None:
+    net = Net()
+    net.output(net.conv(net.input("N", 3, 6, 6), 3, 8, 3))
+    data = np.zeros((64, 3, 6, 6), np.float32)
+    report = prunecvt.slim(net.proto(), scope="search", calib=data).report
+    assert report.status == "nothing-to-prune"
+    assert report.search is not None and report.search.trials == 0
 
 
 @pytest.mark.parametrize("data", ["images", "noise"])

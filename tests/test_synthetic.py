@@ -12,10 +12,12 @@ import pytest
 import prunecvt
 from models import Net, grouped
 from prunecvt.errors import UsageError
+from prunecvt.report.findings import findings
 from prunecvt_passes import runtime
 from prunecvt_passes.fold import fold_batch_norms
 from prunecvt_passes.graph import index
 from prunecvt_passes.model import Model
+from prunecvt_passes.normalise import Source, normalise
 from prunecvt_passes.recovery.calibration import samples_of
 from prunecvt_passes.shapes import infer
 from prunecvt_passes.synthetic.carry import carry_back
@@ -25,6 +27,7 @@ from recovery_cases import combine, double
 
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 RESNET = SAMPLES / "digits_resnet.onnx"
+SOURCE = Source(Model(onnx.ModelProto(), {}))
 
 
 def normed(channels: int = 3) -> Net:
@@ -55,20 +58,57 @@ def test_colours_go_together_and_many_channels_do_not() -> None:
     assert abs(np.corrcoef(many)[0, 1]) < 0.3
 
 
-def test_noise_fits_every_input_and_the_same_seed_gives_the_same() -> None:
-    dense, _ = grouped(normed().proto())
-    first, again = (make_noise(dense, Noise(samples=96)) for _ in range(2))
-    runs = (*first.fit, *first.held_out)
-    assert samples_of(runs) == 96 and runs[0]["x"].shape == (32, 3, 8, 8)
-    other = make_noise(dense, Noise(samples=96, seed=1))
-    for one, two, three in zip(first.fit, again.fit, other.fit, strict=True):
+def noise_of(proto: onnx.ModelProto, *, stated: Any = None, **amount: int) -> list[Any]:
+    source = Source(Model.from_proto(proto), stated or {})
+    made = make_noise(normalise(source), source, Noise(**amount))
+    return [*made.fit, *made.held_out]
+
+
+def test_the_same_seed_gives_the_same_noise() -> None:
+    first, again = (noise_of(normed().proto(), samples=96) for _ in range(2))
+    assert samples_of(first) == 96 and first[0]["x"].shape == (12, 3, 8, 8)
+    other = noise_of(normed().proto(), samples=96, seed=1)
+    for one, two, three in zip(first, again, other, strict=True):
         np.testing.assert_array_equal(one["x"], two["x"])
         assert not np.array_equal(one["x"], three["x"])
+    assert len(noise_of(normed().proto())) == 16
+
+
+def two_inputs(first: Any, second: Any) -> onnx.ModelProto:
+    net = Net()
+    one, two = net.input(*first, name="one"), net.input(*second, name="two")
+    x = net.norm(net.conv(one, 3, 8, 3), 8)
+    y = net.norm(net.conv(two, 3, 8, 3), 8)
+    tops = [net.add("ReduceMean", each, axes=[0, 2, 3], keepdims=1) for each in (x, y)]
+    net.output(net.add("Add", *tops), shape=[None] * 4)
+    return net.proto()
+
+
+def test_inputs_of_one_shape_get_noise_of_their_own() -> None:
+    (run, *_) = noise_of(two_inputs(("N", 3, 8, 8), ("N", 3, 8, 8)), samples=64)
+    assert abs(np.corrcoef(run["one"].ravel(), run["two"].ravel())[0, 1]) < 0.2
+
+
+def test_fixed_and_stated_batches_are_kept() -> None:
+    run = noise_of(two_inputs((2, 3, 8, 8), (5, 3, 8, 8)), samples=64)[0]
+    assert run["one"].shape[0] == 2 and run["two"].shape[0] == 5
+    run = noise_of(two_inputs(("N", 3, 8, 8), (5, 3, 8, 8)), samples=64)[0]
+    assert run["one"].shape[0] == 8 and run["two"].shape[0] == 5
+    stated = {"one": (2, 3, 8, 8)}
+    runs = noise_of(two_inputs(("N", 3, 8, 8), (5, 3, 8, 8)), stated=stated, samples=64)
+    assert runs[0]["one"].shape[0] == 2 and len(runs) == 32
+
+
+def test_large_inputs_are_few() -> None:
+    net = Net()
+    net.output(net.norm(net.conv(net.input("N", 3, 1024, 1024), 3, 4), 4))
+    runs = noise_of(net.proto())
+    assert samples_of(runs) == 10 and runs[0]["x"].shape[0] == 1
 
 
 def test_channels_leave_their_norms_as_they_state() -> None:
     dense, groups = grouped(normed().proto())
-    noise = make_noise(dense, Noise(samples=128))
+    noise = make_noise(dense, SOURCE, Noise(samples=128))
     matched = match(dense, groups, noise)
     assert matched.groups.channels.graph.model is matched.dense.graph.model
     model = matched.dense.graph.model.copy()
@@ -109,7 +149,7 @@ def test_an_edit_of_the_matched_model_is_carried_back_exactly(kind: str) -> None
             x = net.norm(net.add("ConvTranspose", x, net.random(8, 3, 2, 2), group=2), 6)
         net.output(net.add("Relu", x))
     dense, groups = grouped(net.proto())
-    matched = match(dense, groups, make_noise(dense, Noise(samples=64))).dense.graph.model
+    matched = match(dense, groups, make_noise(dense, SOURCE, Noise(samples=64))).dense.graph.model
     real = dense.graph.model
     folded = [fold_batch_norms(m) for m in (real, matched, edited(matched), edited(real))]
     shapes = infer(folded[0], dense.sizes)[0]
@@ -151,6 +191,13 @@ def test_noise_wins_back_what_the_cut_cost_on_real_data() -> None:
 
     assert "say little about real data" in render_html(report)
     assert {"make_noise", "match", "try_recovery_matched"} <= {row.name for row in report.passes}
+
+
+def test_noise_is_told_of_without_recovery_too() -> None:
+    report = prunecvt.slim(RESNET, noise=True, calib_count=64, recover="none").report
+    notes = " ".join(findings(report))
+    assert report.recovery is None
+    assert "Scored and recovered on noise" in notes and "take --recover auto" in notes
 
 
 def test_a_criterion_of_activations_takes_noise_too() -> None:

@@ -41,7 +41,7 @@ class Options:
             others lose; the last that matches counts.
         round_to: ``auto`` (multiples of 8) or the multiple that widths are rounded up to.
         min_channels: no group goes below it, unless it is smaller.
-        max_ratio_per_layer: no group loses a larger share.
+        max_ratio_per_layer: no group loses a larger share, unless ``ratio_of`` says so.
         keep: patterns of node or tensor names that stay whole.
         only: where given, only what matches is cut.
         attention_unit: ``head`` removes whole heads, ``channel`` the same channels of every head.
@@ -70,7 +70,7 @@ class Options:
         fp16: store the IR's weights in half precision.
         bench: measure latency.
         threads: of the latency measurement.
-        seed: of random inputs and of the ``random`` criterion.
+        seed: of random inputs, of noise and of the ``random`` criterion.
         allow_nonfinite: take NaN and infinity among the weights.
         max_memory: bytes that file and weights may take.
         timeout: seconds that OpenVINO's conversion may take.
@@ -137,6 +137,7 @@ class Options:
                     help=f"known are {', '.join(sorted(known))}",
                 )
         options = Options(**{name: _plain(name, value) for name, value in values.items()})
+        _check_amounts(options)
         _check_conflicts(options)
         if not (options.target or options.threshold is not None or options.ratio is not None):
             options = replace(options, ratio=RATIO)
@@ -251,8 +252,8 @@ def _plain(name: str, value: Any) -> Any:
     return data_of(value) if name in ("calib", "eval") else value
 
 
-def _check_conflicts(options: Options) -> None:
-    """Refuses amounts that are no numbers, more than one of them, and noise beside data."""
+def _check_amounts(options: Options) -> None:
+    """Refuses amounts that are none."""
     for name in ("ratio", "threshold"):
         if getattr(options, name) is not None:
             _number(name, getattr(options, name), (int, float))
@@ -261,7 +262,17 @@ def _check_conflicts(options: Options) -> None:
     if not isinstance(options.ratio_of, Mapping):
         raise UsageError("E201", f"ratio_of is {options.ratio_of!r}", help="give {pattern: ratio}")
     for pattern, ratio in options.ratio_of.items():
+        if not isinstance(pattern, str):
+            raise UsageError("E201", f"ratio_of holds {pattern!r}", help="give {pattern: ratio}")
         _number(f"ratio_of {pattern}", ratio, (int, float))
+    for name, kind in (("target", str), ("noise", bool)):
+        if not isinstance(getattr(options, name), kind):
+            what = getattr(options, name)
+            raise UsageError("E201", f"{name} is {what!r}", help=f"give a {kind.__name__}")
+
+
+def _check_conflicts(options: Options) -> None:
+    """Refuses more than one amount, and noise beside data."""
     if options.noise and options.calib is not None:
         raise UsageError("E207", "--noise is for want of --calib", help="leave one of them out")
     if options.target:

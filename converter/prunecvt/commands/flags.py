@@ -37,7 +37,7 @@ Target = Annotated[
 Criterion = Annotated[
     str,
     typer.Option(
-        help=f"How channels are scored: auto, {', '.join(DATA_FREE)}; with --calib also "
+        help=f"How channels are scored: auto, {', '.join(DATA_FREE)}; with --calib or --noise also "
         f"{', '.join(name for name in CRITERIA if name not in DATA_FREE)}.",
         rich_help_panel=_CUT,
     ),
@@ -77,7 +77,9 @@ MinChannels = Annotated[
 MaxRatio = Annotated[
     float,
     typer.Option(
-        "--max-ratio-per-layer", help="No group loses a larger share.", rich_help_panel=_CUT
+        "--max-ratio-per-layer",
+        help="No group loses a larger share, unless --ratio-of says so.",
+        rich_help_panel=_CUT,
     ),
 ]
 Keep = Annotated[
@@ -167,7 +169,8 @@ Noise = Annotated[
 CalibCount = Annotated[
     Optional[int],
     typer.Option(
-        help="Samples of --calib, evenly spread; 1024 where a calib.toml says nothing.",
+        help="Samples of --calib, evenly spread (1024 where a calib.toml says nothing), or of "
+        "--noise (512, or fewer large ones).",
         rich_help_panel=_CHECK,
     ),
 ]

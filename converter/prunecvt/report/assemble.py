@@ -36,6 +36,7 @@ from prunecvt.runtimes.environment import describe
 from prunecvt.runtimes.openvino_ir import UNBOUNDED
 from prunecvt.slimming import Slimmed, file_sha256
 from prunecvt.version import VERSION
+from prunecvt_passes.budget import stated_ratio
 from prunecvt_passes.graph import opset_of
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Model
@@ -345,15 +346,15 @@ def _guessed_sizes(slimmed: Slimmed, options: Options) -> list[str]:
 
 def _small_cut(slimmed: Slimmed, options: Options) -> list[str]:
     """Says so where rounding left much less cut than was asked for."""
-    groups = slimmed.groups.groups
-    ratio = options.budget.ratio
-    asked = ratio * sum(group.size for group in groups)
-    cut = int(slimmed.removal.removed.sum())
+    budget, every = options.budget, slimmed.groups
+    groups = [g for g in every.groups if stated_ratio(every, g, budget) is None]
+    asked = budget.ratio * sum(group.size for group in groups)
+    cut = sum(int(slimmed.removal.removed[group.classes].sum()) for group in groups)
     rounded = sum("rounds up" in reason for reason in slimmed.removal.reasons.values())
     if options.ratio is None or slimmed.scores is None or not rounded or cut > 0.75 * asked:
         return []
     share = cut / sum(group.size for group in groups)
     return [
-        f"of the channels {ratio:.1%} were to go and {share:.1%} went: rounding widths up "
+        f"of the channels {budget.ratio:.1%} were to go and {share:.1%} went: rounding widths up "
         f"left {rounded} groups whole; a larger --ratio or a smaller --round-to cuts more"
     ]

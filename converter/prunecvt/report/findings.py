@@ -95,22 +95,29 @@ def _wants_recovery(report: Report) -> bool:
     return report.settings.get("recover") != "none"
 
 
+def _ways(report: Report) -> str:
+    """What wins accuracy back that was not asked for."""
+    if report.settings.get("noise") or report.settings.get("calib"):
+        return "take --recover auto, or cut less"
+    return "give data with --calib, or take --noise where BatchNormalization was kept, or cut less"
+
+
 def _of_drift(report: Report) -> list[str]:
     notes = []
     if cut_groups(report) and not recovered(report):
         notes.append(
             "No recovery was done: the kept weights are the original's. Expect to lose accuracy, "
-            "all of it at high ratios; give data with --calib, or take --noise, or cut less."
+            f"all of it at high ratios; {_ways(report)}."
         )
         if report.recovery is None and report.settings.get("calib") and _wants_recovery(report):
             notes.append(
                 "Nothing was fitted on the calibration data: it fills a single batch, or the model "
                 "has values that are no tensors."
             )
-    if report.recovery is not None and report.recovery.data == "noise":
+    if report.settings.get("noise"):
         notes.append(
-            "Scored and recovered on noise, with statistics matched to it: its errors and its "
-            "agreement say little about real data. Check on some, or give it with --calib."
+            "Scored and recovered on noise, with statistics matched to it: errors and agreement on "
+            "it say little about real data. Check on some, or give it with --calib."
         )
     if report.recovery is not None and report.recovery.method == "none":
         notes.append("No recovery agreed better with the original on held-out data than none.")

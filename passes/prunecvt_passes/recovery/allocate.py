@@ -70,11 +70,14 @@ class _Asked:
     budget: Budget
 
     def channels(self) -> int:
-        """Channels that the ratio takes, those of stated ratios apart."""
-        stated = {g.id: stated_ratio(self.groups, g, self.budget) for g in self.opened}
-        free = sum(g.size for g in self.opened if stated[g.id] is None)
-        given = [share_of(g, stated[g.id] or 0.0) for g in self.opened]
-        return math.floor(self.budget.ratio * free + 1e-9) + sum(given)
+        """Channels that the ratio takes, and those that stated ratios take beside."""
+        free, given = 0, 0
+        for group in self.opened:
+            if stated_ratio(self.groups, group, self.budget) is None:
+                free += group.size
+            else:
+                given += int(self._counts(group, group.size)[0])
+        return math.floor(self.budget.ratio * free + 1e-9) + given
 
     def by_error(self, model_of: Prices, goal: float) -> Bools:
         """Spends; a channel that is the last of a tensor is kept, and it is spent anew without."""

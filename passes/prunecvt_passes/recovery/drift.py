@@ -43,7 +43,7 @@ def drifts(
     removal: Removal,
     feeds: Sequence[Feed],
 ) -> tuple[Drift, ...]:
-    """Runs all three models and compares what every linear node feeds.
+    """Runs all three models and compares what every linear node feeds, where that has one shape.
 
     Args:
         dense: the original, with BatchNormalization folded as it is in the others.
@@ -64,16 +64,20 @@ def drifts(
             for walk in (original, *slim):
                 walk.past(aim.tensor)
             before, after = (_drift(original, walk, aim, groups, kept) for walk in slim)
-            found.append(Drift(aim.linear.node.title, aim.linear.weight, before, after))
+            if before is not None and after is not None:
+                found.append(Drift(aim.linear.node.title, aim.linear.weight, before, after))
             for walk in (original, *slim):
                 walk.release([aim.tensor])
     return tuple(found)
 
 
-def _drift(original: Walk, slim: Walk, aim: Aim, groups: Groups, kept: Bools) -> float:
+def _drift(original: Walk, slim: Walk, aim: Aim, groups: Groups, kept: Bools) -> float | None:
+    """The error; None where the two give different numbers of rows, which follow from the data."""
     gap, sums, squares, count = 0.0, np.zeros(0), np.zeros(0), 0
     for batch in range(original.batches):
         goal = without_removed(groups, kept, aim.tensor, original.get(batch, aim.tensor))
+        if goal.shape != slim.get(batch, aim.tensor).shape:
+            return None
         goal = _rows(np.clip(goal, aim.low, aim.high), aim)
         found = _rows(np.clip(slim.get(batch, aim.tensor), aim.low, aim.high), aim)
         gap += float(((found - goal) ** 2).sum())

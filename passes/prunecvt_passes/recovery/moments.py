@@ -11,8 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from prunecvt_passes.recovery.fit import Fit, Sample, Setting, error, outputs
+from prunecvt_passes.recovery.normal import Floats
 
 SCALES = (0.5, 2.0)  # of a row
+_SILENT = 1e-3  # a deviation below this share of the layer's says nothing
 
 
 def matched(fitted: Sample, held_out: Sample, before: Fit, setting: Setting) -> tuple[Fit, float]:
@@ -31,8 +33,14 @@ def matched(fitted: Sample, held_out: Sample, before: Fit, setting: Setting) -> 
         return before, least
     other = fitted.other.astype(np.float64)
     goal, own = fitted.goal - other, outputs(fitted, before) - other
-    ratio = np.clip(goal.std(1) / np.maximum(own.std(1), 1e-12), *SCALES)  # [g, o]
+    ratio = _ratio(goal.std(1), own.std(1))
     bias = goal.mean(1) - ratio * (own.mean(1) - before.bias)
     fit = Fit(before.weight * ratio[..., None], bias, 0.0)
     found = error(held_out, fit, setting)
     return (fit, found) if found < least else (before, least)
+
+
+def _ratio(goal: Floats, own: Floats) -> Floats:
+    """[g, o]: what rows are scaled by; 1 where the data says nothing of a channel."""
+    told = np.minimum(goal, own) > _SILENT * max(float(goal.mean()), 1e-30)
+    return np.where(told, np.clip(goal / np.where(told, own, 1.0), *SCALES), 1.0)

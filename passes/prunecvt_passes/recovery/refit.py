@@ -106,10 +106,12 @@ def refit(
         for number, aim in enumerate(aims):
             pair.slim.to(aim.linear.node.index)
             pair.dense.past(aim.tensor)
-            found = _fit(pair, aim, number)
+            alike = _alike(pair, aim)
+            found = _fit(pair, aim, number) if alike else 0.0
             couple = joined.get(aim.linear.node.index)
             if couple is not None:
-                _join(pair, couple, number, found)
+                if alike:
+                    _join(pair, couple, number, found)
                 pair.slim.release([couple.producer.linear.node.inputs[0]])
             pair.dense.release([aim.tensor])
             pair.slim.release([aim.linear.node.inputs[0], *([aim.other] if aim.other else [])])
@@ -172,6 +174,18 @@ def _block(pair: _Pair, couple: Couple, batch: int) -> Block:
     goal = _goal(pair, aim, batch)
     other = slim.get(batch, aim.other) if aim.other else 0.0
     return Block(slim.get(batch, couple.producer.linear.node.inputs[0]), goal, other)
+
+
+def _alike(pair: _Pair, aim: Aim) -> bool:
+    """Whether both models have as many rows here; where these follow from the data they may not."""
+    linear = aim.linear
+    for batch in range(pair.slim.batches):
+        own = pair.slim.store.shape(batch, linear.node.inputs[0])
+        goal = pair.dense.store.shape(batch, aim.tensor)
+        fits = own[0] == goal[0] if linear.spatial else own[:-1] == goal[:-1]
+        if not fits or 0 in own:
+            return False
+    return True
 
 
 def _fit(pair: _Pair, aim: Aim, number: int) -> float:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from prunecvt_passes.budget import Budget, Removal
+from prunecvt_passes.budget import Budget, Removal, floor_of, open_groups, stated_ratio
 from prunecvt_passes.errors import UsageError
 from prunecvt_passes.fold import fold_batch_norms
 from prunecvt_passes.graph import Graph, index
@@ -29,6 +29,7 @@ from prunecvt_passes.recovery.curve import Curves
 from prunecvt_passes.recovery.measure import output_error, outputs_of
 from prunecvt_passes.recovery.normal import Floats
 from prunecvt_passes.recovery.prices import prices
+from prunecvt_passes.recovery.recover import Remedy
 from prunecvt_passes.recovery.refit import Effort, refit
 from prunecvt_passes.score import Scores
 from prunecvt_passes.shapes import infer
@@ -66,30 +67,49 @@ def search(
     curves: Curves,
     budget: Budget,
     calibration: Calibration,
+    remedy: Remedy,
 ) -> Searched:
-    """Tries allocations out.
+    """Tries allocations out, each recovered by a refit whatever ``remedy`` asks for afterwards.
 
     Raises:
-        UsageError: E212, E213, E217 as ``allocate``; E224, there is too little data.
+        UsageError: E212, E213, E217 as ``allocate``; E224, there is too little data, or the model
+            cannot be run part by part.
     """
+    budget = replace(budget, scope="error")
+    if not groups.groups:
+        return Searched(allocate(dense, groups, scores, budget), 0, 0.0, 0.0)
     if not calibration or not walkable(dense.graph):
-        raise UsageError(
-            "E224",
-            "--scope search tries models out on calibration data, two batches or more",
-            where=dense.graph.model.source,
-            help="give some with --calib, or use --scope error",
-        )
-    trials = _Trials(dense, groups, scores, replace(budget, scope="error"), calibration)
-    weights = np.ones(len(groups.groups))
-    first = least = trials.error(weights)
+        raise _no_trials(dense)
+    trials = _Trials(dense, groups, scores, budget, calibration, remedy.grow)
+    best = trials.run(np.ones(len(groups.groups)))
+    if best is None:  # not even the first is let be tried
+        return Searched(allocate(dense, groups, scores, budget), 0, 0.0, 0.0)
+    first = best
     for wider in _wide(groups, curves):
-        if trials.fresh(wider) and (found := trials.error(wider)) < least:
-            weights, least = wider, found
+        best = min(best, trials.run(wider) or best, key=lambda trial: trial.error)
     for factor in _FACTORS:
         moved = True
         while moved and trials.left:
-            weights, least, moved = _round(trials, groups, weights, least, factor)
-    return Searched(trials.removal(weights), len(trials.seen), first, least)
+            found = _round(trials, best, factor)
+            best, moved = found, found is not best
+    return Searched(best.removal, len(trials.seen), first.error, best.error)
+
+
+def _no_trials(dense: Dense) -> UsageError:
+    where = dense.graph.model.source
+    if not walkable(dense.graph):
+        return UsageError(
+            "E224",
+            "--scope search runs the model part by part",
+            where=f"{where}: it holds sequences or optional values",
+            help="use --scope layer",
+        )
+    return UsageError(
+        "E224",
+        "--scope search tries models out on calibration data, two batches or more",
+        where=where,
+        help="give some with --calib or --noise, or use --scope error",
+    )
 
 
 def take(searched: Searched) -> Removal:
@@ -97,16 +117,26 @@ def take(searched: Searched) -> Removal:
     return searched.removal
 
 
+@dataclass(frozen=True)
+class _Trial:
+    """Weights by group, what goes by them, and the held-out error of the outputs then."""
+
+    weights: Floats
+    removal: Removal
+    error: float
+
+
 @dataclass
 class _Trials:
-    """Allocations that were tried out: the bytes of a removal -> its error."""
+    """Allocations that were tried out (``seen``: the bytes of their removals)."""
 
     dense: Dense
     groups: Groups
     scores: Scores
     budget: Budget
     calibration: Calibration
-    seen: dict[bytes, float] = field(default_factory=dict)
+    grow: bool
+    seen: set[bytes] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         model = fold_batch_norms(self.dense.graph.model)
@@ -115,34 +145,37 @@ class _Trials:
         each = max(samples_of(self.calibration.fit[:1]), 1)
         fit = self.calibration.fit[: max(1, -(-IMAGES // each))]
         self.part = Calibration(fit, self.calibration.held_out)
+        self.movable = _dearest(self.groups, self.budget)
 
     @property
     def left(self) -> int:
         """How many may be tried yet."""
         return TRIALS - len(self.seen)
 
-    def removal(self, weights: Floats) -> Removal:
-        """What goes by error curves with these weights by group."""
+    def run(self, weights: Floats) -> _Trial | None:
+        """Tries the error curves with these weights by group; None if that was tried, or enough."""
+        if self.left <= 0:
+            return None
         values = self.scores.values.copy()
         for group in self.groups.groups:
             values[group.classes] *= weights[group.id]
         scores = replace(self.scores, values=values)
-        return allocate(self.dense, self.groups, scores, self.budget)
+        removal = allocate(self.dense, self.groups, scores, self.budget)
+        key = removal.removed.tobytes()
+        if key in self.seen:
+            return None
+        self.seen.add(key)
+        error = self._error(removal)
+        log.info("search %3d: output error %.5f", len(self.seen), error)
+        return _Trial(weights, removal, error)
 
-    def fresh(self, weights: Floats) -> bool:
-        """Whether that allocation is new and may still be tried."""
-        return self.left > 0 and self.removal(weights).removed.tobytes() not in self.seen
-
-    def error(self, weights: Floats) -> float:
+    def _error(self, removal: Removal) -> float:
         """Held-out error of the outputs of the cut model, refitted on a part of the data."""
-        removal = self.removal(weights)
         cut = fold_batch_norms(remove(self.groups, removal)).copy()
         slim = index(cut, infer(cut, self.dense.sizes)[0])
-        fitted = refit(self.original, slim, self.groups, removal, self.part, effort=TRIAL)
-        found = output_error(self.expected, outputs_of(fitted, self.part.held_out))
-        self.seen[removal.removed.tobytes()] = found
-        log.info("search %3d: output error %.5f", len(self.seen), found)
-        return found
+        given = self.original, slim, self.groups, removal, self.part, self.grow
+        fitted = refit(*given, effort=TRIAL)
+        return output_error(self.expected, outputs_of(fitted, self.part.held_out))
 
 
 def _wide(groups: Groups, curves: Curves) -> Iterator[Floats]:
@@ -156,24 +189,28 @@ def _wide(groups: Groups, curves: Curves) -> Iterator[Floats]:
     yield from (tilt**depth for tilt in _TILTS)
 
 
-def _round(
-    trials: _Trials, groups: Groups, weights: Floats, least: float, factor: float
-) -> tuple[Floats, float, bool]:
-    """Tries every group with more and with less weight; says whether any of that helped."""
-    moved = False
-    for number in _dearest(groups, trials.budget):
+def _round(trials: _Trials, best: _Trial, factor: float) -> _Trial:
+    """Tries every group with more and with less weight."""
+    for number in trials.movable:
         for step in (factor, 1 / factor):
-            changed = weights.copy()
+            changed = best.weights.copy()
             changed[number] *= step
-            if trials.fresh(changed) and (found := trials.error(changed)) < least:
-                weights, least, moved = changed, found, True
+            found = trials.run(changed)
+            if found is not None and found.error < best.error:
+                best = found
                 break
-    return weights, least, moved
+    return best
 
 
 def _dearest(groups: Groups, budget: Budget) -> list[int]:
-    """The groups, those first that cost most."""
+    """The groups whose rates are open, those first that cost most."""
+    opened = open_groups(groups, budget, {})
+    free = [
+        g
+        for g in opened
+        if stated_ratio(groups, g, budget) is None and floor_of(g, budget) < g.size
+    ]
     model_of = prices(groups, budget.target.currency if budget.target else "macs")
     terms = model_of.terms()
-    saved = [model_of.saved(model_of.sizes, g.id, g.size, terms[g.id]) for g in groups.groups]
-    return [int(k) for k in np.argsort(-np.array(saved), kind="stable")]
+    saved = [model_of.saved(model_of.sizes, g.id, g.size, terms[g.id]) for g in free]
+    return [free[k].id for k in np.argsort(-np.array(saved), kind="stable")]

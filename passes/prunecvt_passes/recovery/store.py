@@ -45,6 +45,11 @@ class Store:
         values = self._values[name][batch]
         return np.asarray(np.load(values)) if isinstance(values, Path) else values
 
+    def shape(self, batch: int, name: str) -> tuple[int, ...]:
+        """Sizes of the tensor of a batch, without reading it."""
+        values = self._values[name][batch]
+        return np.load(values, mmap_mode="r").shape if isinstance(values, Path) else values.shape
+
     def names(self) -> set[str]:
         """Names of what is held."""
         return set(self._values)

@@ -6,68 +6,101 @@ and Oliva, 2003), and the channels of an image go together. What is no image is 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from prunecvt_passes.errors import UsageError
 from prunecvt_passes.model import Array
-from prunecvt_passes.normalise import Dense
+from prunecvt_passes.normalise import Dense, Source
 from prunecvt_passes.recovery.calibration import Calibration, split
 from prunecvt_passes.samples import dimensions, graph_inputs, random_inputs
 
 SAMPLES = 512
-NUMBERS = 1 << 25  # of one input's samples, where not told otherwise: 128 MB
+NUMBERS = 1 << 25  # of all inputs' samples, where not told otherwise: 128 MB,
+LEAST = 8  # but so many samples in any case
 BATCH = 32
-COMMON = 0.7  # share of an image channel's amplitude that all of them have in common
+COMMON = 2.0  # amplitude of what an image's channels have in common, over that of each one's own
 _MOST_COLOURS = 4
+
+Sizes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Noise:
-    """How much noise: samples (None for as many as fit ``NUMBERS``, 512 at most), and a seed."""
+    """How much noise, and a seed.
+
+    ``samples`` is rounded up to whole runs, two at least; None for 512 or as many as hold
+    ``NUMBERS``, ``LEAST`` at least.
+    """
 
     samples: int | None = None
     seed: int = 0
 
 
-def make_noise(dense: Dense, noise: Noise) -> Calibration:
+def make_noise(dense: Dense, source: Source, noise: Noise) -> Calibration:
     """Noise for every input, in runs as the model takes them, a part of them held out.
+
+    Args:
+        dense: the model.
+        source: the sizes that the user gave; a batch among them is taken.
+        noise: how much.
 
     Raises:
         UsageError: E219, no input is of floating-point numbers.
     """
     model = dense.graph.model
-    inputs = graph_inputs(model)
-    names = [value.name for value in inputs]
-    firsts = [(dimensions(value) or ("",))[0] for value in inputs]
-    fixed = next((size for size in firsts if isinstance(size, int) and size > 0), None)
-    batch = BATCH if fixed is None else fixed
-    sizes = {name: (batch, *dense.sizes[name][1:]) for name in names if dense.sizes[name]}
-    numbers = max((int(np.prod(size[1:])) for size in sizes.values()), default=1)
-    wanted = noise.samples or max(2 * BATCH, min(SAMPLES, NUMBERS // max(numbers, 1)))
+    sizes, batch = _sizes(dense, source, noise)
     runs = []
-    for number in range(max(2, -(-wanted // batch))):
-        seed = noise.seed * 100_003 + number
-        given = random_inputs(model, {**dense.sizes, **sizes}, seed)
-        runs.append({name: _shaped(values, seed) for name, values in given.items()})
+    for number in range(max(2, -(-_wanted(dense, noise) // batch))):
+        chance = np.random.default_rng((noise.seed, number))
+        given = random_inputs(model, sizes, int(chance.integers(1 << 31)))
+        runs.append({name: _shaped(values, chance) for name, values in given.items()})
     if all(values.dtype.kind != "f" for values in runs[0].values()):
         raise UsageError(
             "E219",
             "noise is for inputs of floating-point numbers",
-            where=f"{model.source}: its inputs are {', '.join(names)}",
+            where=f"{model.source}: its inputs are {', '.join(sizes)}",
             help="give data with --calib",
         )
     return split(runs)
 
 
-def _shaped(values: Array, seed: int) -> Array:
+def _wanted(dense: Dense, noise: Noise) -> int:
+    """Samples."""
+    each = sum(math.prod(dense.sizes[v.name][1:]) for v in graph_inputs(dense.graph.model))
+    return noise.samples or max(LEAST, min(SAMPLES, NUMBERS // max(each, 1)))
+
+
+def _sizes(dense: Dense, source: Source, noise: Noise) -> tuple[Sizes, int]:
+    """Every input's sizes in one run, and the samples that makes: an open batch is chosen here."""
+    declared = {v.name: dimensions(v) or () for v in graph_inputs(dense.graph.model)}
+    sizes = {name: tuple(dense.sizes[name]) for name in declared}
+    names = {dims[0] for dims in declared.values() if len(dims) > 1 and isinstance(dims[0], str)}
+    opened = {
+        (name, axis)
+        for name, dims in declared.items()
+        for axis, dim in enumerate(dims)
+        if isinstance(dim, str) and (dim in names if dim else axis == 0 and len(dims) > 1)
+    }
+    stated = [sizes[name][axis] for name, axis in opened if name in source.input_sizes]
+    if not opened or stated:
+        firsts = [size[0] for size in sizes.values() if len(size) > 1]
+        return sizes, max(1, stated[0] if stated else next(iter(firsts), 1))
+    batch = min(BATCH, max(1, _wanted(dense, noise) // LEAST))
+    for name, axis in opened:
+        sizes[name] = (*sizes[name][:axis], batch, *sizes[name][axis + 1 :])
+    return sizes, batch
+
+
+def _shaped(values: Array, chance: np.random.Generator) -> Array:
     """The input's noise: pink along the axes of an image, or as it is."""
     if values.dtype.kind != "f" or values.ndim != 4:
         return values
     last = values.shape[-1] <= _MOST_COLOURS < values.shape[1]
     images = np.moveaxis(values, -1, 1) if last else values
-    found = pink(images.shape, np.random.default_rng(seed)).astype(values.dtype)
+    found = pink(images.shape, chance).astype(values.dtype)
     return np.ascontiguousarray(np.moveaxis(found, 1, -1)) if last else found
 
 
@@ -77,9 +110,14 @@ def pink(shape: tuple[int, ...], chance: np.random.Generator) -> Array:
     across, along = np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None]
     frequency = np.hypot(across, along)
     frequency[0, 0] = 1 / max(rows, columns)
-    spectrum = np.fft.rfft2(chance.standard_normal(shape)) / frequency
-    own = np.fft.irfft2(spectrum, s=(rows, columns))
+    own = _filtered(chance.standard_normal(shape), frequency)
     if 1 < shape[1] <= _MOST_COLOURS:
-        own = (1 - COMMON) * own + COMMON * own.sum(1, keepdims=True)
+        common = chance.standard_normal((shape[0], 1, rows, columns))
+        own = own + COMMON * _filtered(common, frequency)
     found: Array = (own / max(float(own.std()), 1e-30)).astype(np.float32)
+    return found
+
+
+def _filtered(images: Array, frequency: Array) -> Array:
+    found: Array = np.fft.irfft2(np.fft.rfft2(images) / frequency, s=images.shape[2:])
     return found

@@ -35,10 +35,15 @@ def gather_matched(matched: Matched, calibration: Calibration, criterion: Criter
 
 
 def search_matched(
-    matched: Matched, scores: Scores, curves: Curves, budget: Budget, calibration: Calibration
+    matched: Matched,
+    scores: Scores,
+    curves: Curves,
+    budget: Budget,
+    calibration: Calibration,
+    remedy: Remedy,
 ) -> Searched:
     """Tries allocations of the matched model out."""
-    return search(matched.dense, matched.groups, scores, curves, budget, calibration)
+    return search(matched.dense, matched.groups, scores, curves, budget, calibration, remedy)
 
 
 def try_recovery_matched(
