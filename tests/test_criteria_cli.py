@@ -22,7 +22,7 @@ FORMS = ("--layout", "NCHW", "--color", "grey")
 def test_help_lists_every_criterion(command: str, call: Call) -> None:
     text = " ".join(call(command, "--help").stdout.replace("│", " ").split())
     listed = text.split("channels are scored: ")[1].split(". ")[0]
-    named = listed.replace("; with --calib also", ",").split(", ")
+    named = listed.replace("; with --calib or --noise also", ",").split(", ")
     assert sorted(named) == sorted(["auto", *CRITERIA])
 
 

@@ -225,14 +225,7 @@ def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopw
     return Report(
         status="ok" if slimmed.removal.removed.any() else "nothing-to-prune",
         tool=Tool(version=VERSION),
-        run=Run(
-            argv=sys.argv[1:],
-            started=datetime.fromtimestamp(watch.started, timezone.utc).isoformat(
-                timespec="seconds"
-            ),
-            seconds=round(watch.seconds, 3),
-            peak_rss_mb=peak_rss_mb(),
-        ),
+        run=run_row(watch),
         env=describe(options.threads),
         input=InputFile(
             path=slimmed.path.name if slimmed.path else slimmed.source.source,
@@ -259,6 +252,17 @@ def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopw
         latency=list(written.latency),
         layout=written.layout,
         warnings=cautions(slimmed, options, written.layout),
+    )
+
+
+def run_row(watch: Stopwatch) -> Run:
+    """What changes from run to run."""
+    started = datetime.fromtimestamp(watch.started, timezone.utc)
+    return Run(
+        argv=sys.argv[1:],
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(watch.seconds, 3),
+        peak_rss_mb=peak_rss_mb(),
     )
 
 
