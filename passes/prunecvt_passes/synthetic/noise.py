@@ -1,8 +1,4 @@
-"""Noise with the spectrum of photographs, to run a model on where there is no data.
-
-Amplitudes fall with one over the frequency, as those of natural images do (Field, 1987; Torralba
-and Oliva, 2003), and the channels of an image go together. What is no image is white noise.
-"""
+"""Noise to run a model on where there is no data: made-up images, white noise elsewhere."""
 
 from __future__ import annotations
 
@@ -16,13 +12,12 @@ from prunecvt_passes.model import Array
 from prunecvt_passes.normalise import Dense, Source
 from prunecvt_passes.recovery.calibration import Calibration, split
 from prunecvt_passes.samples import dimensions, graph_inputs, random_inputs
+from prunecvt_passes.synthetic.leaves import COLOURS, dead_leaves
 
 SAMPLES = 512
 NUMBERS = 1 << 25  # of all inputs' samples, where not told otherwise: 128 MB,
 LEAST = 8  # but so many samples in any case
 BATCH = 32
-COMMON = 2.0  # amplitude of what an image's channels have in common, over that of each one's own
-_MOST_COLOURS = 4
 
 Sizes = dict[str, tuple[int, ...]]
 
@@ -95,29 +90,10 @@ def _sizes(dense: Dense, source: Source, noise: Noise) -> tuple[Sizes, int]:
 
 
 def _shaped(values: Array, chance: np.random.Generator) -> Array:
-    """The input's noise: pink along the axes of an image, or as it is."""
+    """The input's noise: images of dead leaves, or what is no image as it is."""
     if values.dtype.kind != "f" or values.ndim != 4:
         return values
-    last = values.shape[-1] <= _MOST_COLOURS < values.shape[1]
-    images = np.moveaxis(values, -1, 1) if last else values
-    found = pink(images.shape, chance).astype(values.dtype)
+    last = values.shape[-1] <= COLOURS < values.shape[1]
+    shape = np.moveaxis(values, -1, 1).shape if last else values.shape
+    found = dead_leaves(shape, chance).astype(values.dtype)
     return np.ascontiguousarray(np.moveaxis(found, 1, -1)) if last else found
-
-
-def pink(shape: tuple[int, ...], chance: np.random.Generator) -> Array:
-    """Images [samples, channels, height, width] of variance 1, amplitudes as 1 / frequency."""
-    rows, columns = shape[2:]
-    across, along = np.fft.fftfreq(rows)[:, None], np.fft.rfftfreq(columns)[None]
-    frequency = np.hypot(across, along)
-    frequency[0, 0] = 1 / max(rows, columns)
-    own = _filtered(chance.standard_normal(shape), frequency)
-    if 1 < shape[1] <= _MOST_COLOURS:
-        common = chance.standard_normal((shape[0], 1, rows, columns))
-        own = own + COMMON * _filtered(common, frequency)
-    found: Array = (own / max(float(own.std()), 1e-30)).astype(np.float32)
-    return found
-
-
-def _filtered(images: Array, frequency: Array) -> Array:
-    found: Array = np.fft.irfft2(np.fft.rfft2(images) / frequency, s=images.shape[2:])
-    return found
