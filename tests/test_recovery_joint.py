@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ from models import Net
 from prunecvt_passes import runtime
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.normalise import Source, normalise
-from prunecvt_passes.recovery import refit as refitting
 from prunecvt_passes.recovery.aim import aim_of
 from prunecvt_passes.recovery.couple import backward, couples
 from prunecvt_passes.recovery.joint import Block, improve
 from prunecvt_passes.recovery.linear import linear_nodes
+from prunecvt_passes.recovery.recover import METHODS
+from prunecvt_passes.recovery.refit import Effort, refit
 from recovery_cases import case_of
 
 
@@ -109,6 +111,6 @@ def test_fitting_both_beats_fitting_one_after_the_other(monkeypatch: pytest.Monk
     case = case_of(two_layers(), runs=16, batch=16)
     removal = case.cut(0.5)
     both = case.recovered(removal, "refit")
-    monkeypatch.setattr(refitting, "WHOLE", refitting.Effort(rounds=0))
+    monkeypatch.setitem(METHODS, "refit", partial(refit, effort=Effort(rounds=0)))
     alone = case.recovered(removal, "refit")
     assert both.after and alone.after and both.after.error < 0.97 * alone.after.error

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from prunecvt.calibration.preprocessing import Preprocessing
 from prunecvt.calibration.source import Calibration, Data, data_name, data_of
@@ -139,7 +139,7 @@ class Options:
         options = Options(**{name: _plain(name, value) for name, value in values.items()})
         _check_amounts(options)
         _check_conflicts(options)
-        if not (options.target or options.threshold is not None or options.ratio is not None):
+        if options.ratio is None and options.threshold is None and not options.target:
             options = replace(options, ratio=RATIO)
         for name in ("max_ratio_per_layer", "rtol", "atol", "timeout"):
             _number(name, getattr(options, name), (int, float))
@@ -277,9 +277,12 @@ def _check_conflicts(options: Options) -> None:
         raise UsageError("E207", "--noise is for want of --calib", help="leave one of them out")
     if options.target:
         parse_target(options.target)
-    amounts = {"ratio": options.ratio, "target": options.target or None}
-    given = [f"--{name}" for name in amounts if amounts[name] is not None]
-    given += ["--threshold"] * (options.threshold is not None)
+    amounts = {
+        "--ratio": options.ratio,
+        "--target": options.target or None,
+        "--threshold": options.threshold,
+    }
+    given = [name for name, amount in amounts.items() if amount is not None]
     if len(given) > 1:
         raise UsageError(
             "E207",
@@ -296,9 +299,9 @@ def _check_conflicts(options: Options) -> None:
 
 def _check_choices(options: Options) -> None:
     _one_of("scope", options.scope, SCOPES)
-    _one_of("attention_unit", options.attention_unit, ("head", "channel"))
-    _one_of("grouped_unit", options.grouped_unit, ("channel", "group"))
-    _one_of("recover", options.recover, ("none", "bias", "moments", "refit", "auto"))
+    _one_of("attention_unit", options.attention_unit, get_args(AttentionUnit))
+    _one_of("grouped_unit", options.grouped_unit, get_args(GroupedUnit))
+    _one_of("recover", options.recover, get_args(Method))
     if not isinstance(options.round_to, int):
         _one_of("round_to", options.round_to, ("auto",))
 

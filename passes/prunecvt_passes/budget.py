@@ -6,7 +6,7 @@ import fnmatch
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from prunecvt_passes.score import Scores
 from prunecvt_passes.target import Target
 
 Scope = Literal["auto", "layer", "global", "erk", "lamp", "error", "search"]
-SCOPES: tuple[Scope, ...] = ("auto", "layer", "global", "erk", "lamp", "error", "search")
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 STEP = 8  # channels; both runtimes' kernels step by 8, and onnxruntime's blocked path needs 4 or 8
 
 
@@ -85,12 +85,15 @@ def check(groups: Groups, budget: Budget) -> None:
     Raises:
         UsageError: E212, a ratio out of range; E213, a pattern that matches nothing.
     """
-    shares = [("--ratio", budget.ratio), *(("--ratio-of", ratio) for _, ratio in budget.ratios)]
-    found = [(name, ratio) for name, ratio in shares if not 0 <= ratio < 1]
-    if not 0 <= budget.max_ratio_per_layer <= 1:
-        found.append(("--max-ratio-per-layer", budget.max_ratio_per_layer))
-    for name, value in found:
-        raise UsageError("E212", f"{name} {value} is out of range", help="give a share such as 0.4")
+    for name, value, fits in (
+        ("--ratio", budget.ratio, 0 <= budget.ratio < 1),
+        *(("--ratio-of", ratio, 0 <= ratio < 1) for _, ratio in budget.ratios),
+        ("--max-ratio-per-layer", budget.max_ratio_per_layer, 0 <= budget.max_ratio_per_layer <= 1),
+    ):
+        if not fits:
+            raise UsageError(
+                "E212", f"{name} {value} is out of range", help="give a share such as 0.4"
+            )
     if budget.round_to != "auto" and budget.round_to < 1:
         raise UsageError("E212", f"--round-to {budget.round_to} is out of range", help="1 or more")
     names = {name for group in groups.groups for name in _names(groups, group)}

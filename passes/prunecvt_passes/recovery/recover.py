@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -20,14 +21,14 @@ from prunecvt_passes.recovery.bias import absorb
 from prunecvt_passes.recovery.calibration import Calibration, samples_of, walkable
 from prunecvt_passes.recovery.drift import Drift, drifts
 from prunecvt_passes.recovery.measure import output_error, outputs_of
-from prunecvt_passes.recovery.refit import refit, rescale
+from prunecvt_passes.recovery.refit import MOMENTS, refit
 from prunecvt_passes.samples import dimensions
 from prunecvt_passes.shapes import infer
 
 Method = Literal["none", "bias", "moments", "refit", "auto"]
 METHODS: dict[str, Callable[..., Model]] = {
     "bias": absorb,
-    "moments": rescale,
+    "moments": partial(refit, effort=MOMENTS),
     "refit": refit,
 }
 

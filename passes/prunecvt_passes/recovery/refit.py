@@ -54,7 +54,7 @@ class Effort:
 
 
 WHOLE = Effort()
-MOMENTS = Effort(rounds=0, fit=matched)
+MOMENTS = Effort(rounds=0, fit=matched)  # matches moments and fits nothing else
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def refit(
     removal: Removal,
     calibration: Calibration,
     grow: bool = True,
-    effort: Effort | None = None,
+    effort: Effort = WHOLE,
 ) -> Model:
     """Refits every linear node where that helps on held-out data.
 
@@ -86,7 +86,7 @@ def refit(
         groups, removal: what was cut.
         calibration: the data.
         grow: whether nodes without a bias may get one.
-        effort: how much is done for it; None for all of it.
+        effort: how much is done for it.
 
     Returns:
         ``slim.model``.
@@ -95,14 +95,14 @@ def refit(
     aims = [aim for aim in aims if aim.tensor in dense.producer]
     feeds = (*calibration.fit, *calibration.held_out)
     used = [n for a in aims for n in (a.linear.node.inputs[0], a.other) if n]
-    joined = couples(slim, aims) if (effort or WHOLE).rounds else {}
+    joined = couples(slim, aims) if effort.rounds else {}
     used += [couple.producer.linear.node.inputs[0] for couple in joined.values()]
     with (
         Walk(dense, feeds, [aim.tensor for aim in aims]) as original,
         Walk(slim, feeds, used) as own,
     ):
         kept = ~removal.removed[groups.class_of]
-        pair = _Pair(original, own, groups, kept, calibration, effort or WHOLE)
+        pair = _Pair(original, own, groups, kept, calibration, effort)
         for number, aim in enumerate(aims):
             pair.slim.to(aim.linear.node.index)
             pair.dense.past(aim.tensor)
@@ -116,18 +116,6 @@ def refit(
             pair.dense.release([aim.tensor])
             pair.slim.release([aim.linear.node.inputs[0], *([aim.other] if aim.other else [])])
     return slim.model
-
-
-def rescale(
-    dense: Graph,
-    slim: Graph,
-    groups: Groups,
-    removal: Removal,
-    calibration: Calibration,
-    grow: bool = True,
-) -> Model:
-    """As ``refit``, but matches each node's moments and fits nothing else (``moments.py``)."""
-    return refit(dense, slim, groups, removal, calibration, grow, MOMENTS)
 
 
 def _join(pair: _Pair, couple: Couple, number: int, error: float) -> None:

@@ -81,10 +81,8 @@ def search(
     if not calibration or not walkable(dense.graph):
         raise _no_trials(dense)
     trials = _Trials(dense, groups, scores, budget, calibration, remedy.grow)
-    best = trials.run(np.ones(len(groups.groups)))
-    if best is None:  # not even the first is let be tried
-        return Searched(allocate(dense, groups, scores, budget), 0, 0.0, 0.0)
-    first = best
+    even = np.ones(len(groups.groups))
+    first = best = trials.judged(even, trials.removal(even))
     for wider in _wide(groups, curves):
         best = min(best, trials.run(wider) or best, key=lambda trial: trial.error)
     for factor in _FACTORS:
@@ -156,26 +154,29 @@ class _Trials:
         """Tries the error curves with these weights by group; None if that was tried, or enough."""
         if self.left <= 0:
             return None
+        removal = self.removal(weights)
+        if removal.removed.tobytes() in self.seen:
+            return None
+        return self.judged(weights, removal)
+
+    def removal(self, weights: Floats) -> Removal:
+        """What goes by the error curves with these weights by group."""
         values = self.scores.values.copy()
         for group in self.groups.groups:
             values[group.classes] *= weights[group.id]
         scores = replace(self.scores, values=values)
-        removal = allocate(self.dense, self.groups, scores, self.budget)
-        key = removal.removed.tobytes()
-        if key in self.seen:
-            return None
-        self.seen.add(key)
-        error = self._error(removal)
-        log.info("search %3d: output error %.5f", len(self.seen), error)
-        return _Trial(weights, removal, error)
+        return allocate(self.dense, self.groups, scores, self.budget)
 
-    def _error(self, removal: Removal) -> float:
-        """Held-out error of the outputs of the cut model, refitted on a part of the data."""
+    def judged(self, weights: Floats, removal: Removal) -> _Trial:
+        """The trial, with the held-out error of the model cut so and refitted on a part."""
+        self.seen.add(removal.removed.tobytes())
         cut = fold_batch_norms(remove(self.groups, removal)).copy()
         slim = index(cut, infer(cut, self.dense.sizes)[0])
         given = self.original, slim, self.groups, removal, self.part, self.grow
         fitted = refit(*given, effort=TRIAL)
-        return output_error(self.expected, outputs_of(fitted, self.part.held_out))
+        error = output_error(self.expected, outputs_of(fitted, self.part.held_out))
+        log.info("search %3d: output error %.5f", len(self.seen), error)
+        return _Trial(weights, removal, error)
 
 
 def _wide(groups: Groups, curves: Curves) -> Iterator[Floats]:

@@ -34,9 +34,9 @@ def dead_leaves(shape: tuple[int, ...], chance: np.random.Generator) -> Array:
         turn = np.pi * drawn[3]
         along = (right * np.cos(turn) + down * np.sin(turn)) * stretch
         across = (down * np.cos(turn) - right * np.sin(turn)) / stretch
-        round_ = along**2 + across**2 < radius**2
-        square = np.maximum(np.abs(along), np.abs(across)) < radius
-        inside = np.where(drawn[4] < 0.5, round_, square)
+        ellipse = along**2 + across**2 < radius**2
+        rectangle = np.maximum(np.abs(along), np.abs(across)) < radius
+        inside = np.where(drawn[4] < 0.5, ellipse, rectangle)
         colour = chance.standard_normal((count, channels, 1, 1))
         if 1 < channels <= COLOURS:
             colour = colour + COMMON * chance.standard_normal((count, 1, 1, 1))

@@ -60,10 +60,8 @@ def match(dense: Dense, groups: Groups, calibration: Calibration) -> Matched:
         )
     matched = index(graph.model.copy(), graph.shapes)
     _estimate(matched, norms, (*calibration.fit, *calibration.held_out))
-    # the graph is copied once more: an index is of a model that does not change any more
-    graph = index(matched.model, graph.shapes)
-    channels = replace(groups.channels, graph=graph)
-    return Matched(replace(dense, graph=graph), replace(groups, channels=channels))
+    channels = replace(groups.channels, graph=matched)
+    return Matched(replace(dense, graph=matched), replace(groups, channels=channels))
 
 
 def batch_norms(graph: Graph) -> list[Node]:
