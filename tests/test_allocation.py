@@ -123,23 +123,20 @@ def test_a_stated_ratio_is_taken_whatever_the_others_lose(scope: Scope) -> None:
 
 @pytest.mark.parametrize("scope", ["layer", "global", "erk", "lamp", "error"])
 @pytest.mark.parametrize("round_to", [1, "auto"])
-@pytest.mark.parametrize(("stated", "left"), [(0.3, [16, 64]), (0.95, [8, 48]), (0.5, [8, 48])])
+@pytest.mark.parametrize(("stated", "exact", "whole"), [(0.3, 12, 16), (0.95, 1, 8), (0.5, 8, 8)])
 def test_floors_of_stated_ratios_are_not_made_up_for_elsewhere(
-    scope: Scope, round_to: Any, stated: float, left: list[int]
+    scope: Scope, round_to: Any, stated: float, exact: int, whole: int
 ) -> None:
+    """The other group loses a quarter, however much of the stated ratio rounding takes back."""
     net = Net()
     x = net.conv(net.input("N", 3, 4, 4), 3, 16, 1, name="c0")
     net.output(net.conv(net.conv(x, 16, 64, 1, name="c1"), 64, 2, 1, name="out"))
     dense, groups = grouped(net.proto())
     budget = Budget(0.25, scope, round_to, ratios=(("c0", stated),))
-    decide = allocate(dense, groups, score(groups, Criterion("l2")), budget)
-    if scope != "error":
-        decide = choose(groups, score(groups, Criterion("l2")), budget)
-    if round_to == 1:
-        left = [16 - int(16 * stated), 48]
-    if round_to == "auto" and stated == 0.3:
-        left = [16, 48]
-    assert widths(groups, decide) == left
+    scores = score(groups, Criterion("l2"))
+    by_cost = allocate(dense, groups, scores, budget) if scope == "error" else None
+    removal = by_cost or choose(groups, scores, budget)
+    assert widths(groups, removal) == [exact if round_to == 1 else whole, 48]
 
 
 @pytest.mark.parametrize("scope", ["layer", "global", "erk", "lamp", "error"])

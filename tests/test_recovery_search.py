@@ -42,7 +42,7 @@ def misled(case: Case) -> tuple[float, float]:
     """Held-out errors before and after a search that starts from scores that mislead."""
     scores = case.scores()
     values = scores.values.copy()
-    values[case.groups.groups[1].classes] *= 0.1  # looks free, and is not
+    values[case.groups.groups[0].classes] *= 0.1  # looks free, and is not
     wrong = replace(scores, values=values)
     found = search(case.dense, case.groups, wrong, NO_CURVES, BUDGET, case.calibration, Remedy())
     return found.before, found.after
@@ -56,9 +56,9 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rates_that_mislead_are_mended(monkeypatch: pytest.MonkeyPatch) -> None:
     case = case_of(chain(), runs=4)
     before, after = misled(case)
-    assert after < 0.9 * before
-    monkeypatch.setattr(search_module, "TRIALS", 3)
-    assert misled(case)[1] >= after
+    assert after < 0.5 * before
+    monkeypatch.setattr(search_module, "TRIALS", 1)
+    assert misled(case) == (before, before)
 
 
 def test_the_budget_is_kept_and_the_search_repeats_itself() -> None:

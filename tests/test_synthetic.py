@@ -10,9 +10,11 @@ import onnx
 import pytest
 
 import prunecvt
+from body_models import branch, choice, image
 from models import Net, grouped
 from prunecvt.errors import UsageError
 from prunecvt.report.findings import findings
+from prunecvt.report.html import render_html
 from prunecvt_passes import runtime
 from prunecvt_passes.fold import fold_batch_norms
 from prunecvt_passes.graph import index
@@ -194,8 +196,6 @@ def test_noise_wins_back_what_the_cut_cost_on_real_data() -> None:
     assert report.accuracy.top1.after > 0.95 > bare.accuracy.top1.after
     assert report.criterion == "obs"
     assert report.recovery is not None and report.recovery.data == "noise"
-    from prunecvt.report.html import render_html
-
     assert "say little about real data" in render_html(report)
     assert {"make_noise", "match", "try_recovery_matched"} <= {row.name for row in report.passes}
 
@@ -234,3 +234,39 @@ def test_a_model_without_statistics_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         prunecvt.slim(net.proto(), noise=True)
     assert caught.value.code == "E219"
+
+
+def test_what_is_left_alone_is_named() -> None:
+    """Bodies: their BatchNormalization is not matched, their convolutions are not refitted."""
+    net = Net()
+    x, flag = image(net)
+    x = net.norm(net.conv(net.add("Relu", net.conv(x, 3, 16, 3)), 16, 3, 3), 3)
+    build = [branch(net, stem, lambda b: b.norm(b.conv(x, 3, 3, 3), 3)) for stem in ("yes", "no")]
+    choice(net, flag, *build)
+    given = {"noise": True, "calib_count": 64, "recover": "refit", "round_to": 1}
+    report = prunecvt.slim(net.proto(), **given).report  # type: ignore[arg-type]
+    assert report.recovery is not None
+    left = [layer for layer in report.recovery.layers if layer.reason]
+    assert len(left) == 2 and all(layer.error is None for layer in left)
+    assert any("it lies in a body" in warning for warning in report.warnings)
+    assert any("noise was not matched to" in warning for warning in report.warnings)
+    assert "it lies in a body" in render_html(report)
+
+
+def test_a_quantised_or_shared_weight_is_named() -> None:
+    net = Net()
+    x = net.add("Relu", net.conv(net.input("N", 3, 6, 6), 3, 16, 3, name="first"))
+    shared = net.random(8, 16, 1, 1)
+    made = [net.add("Conv", x, shared, name=name) for name in ("one", "two")]
+    weight = net.constant(np.ones((4, 8, 1, 1), np.int8))
+    weight = net.add("DequantizeLinear", weight, np.float32(0.1), np.int8(0))
+    net.output(net.add("Conv", net.add("Add", *made), weight, name="quantised"))
+    data = np.random.default_rng(0).standard_normal((96, 3, 6, 6)).astype(np.float32)
+    report = prunecvt.slim(net.proto(), calib=data, round_to=1, recover="refit").report
+    assert report.recovery is not None
+    reasons = {layer.node: layer.reason for layer in report.recovery.layers if layer.reason}
+    assert reasons == {
+        "Conv 'one'": "its weight is read elsewhere too",
+        "Conv 'two'": "its weight is read elsewhere too",
+        "Conv 'quantised'": "its weight is quantised",
+    }

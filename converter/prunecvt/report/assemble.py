@@ -45,6 +45,7 @@ from prunecvt_passes.plan import Plan
 from prunecvt_passes.recovery.recover import Recovery
 from prunecvt_passes.recovery.search import Searched
 from prunecvt_passes.samples import dimensions, graph_inputs
+from prunecvt_passes.synthetic.match import Matched
 
 _BODY_WIDTHS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -287,6 +288,7 @@ def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = No
             "'prunecvt verify' does not know what changed"
         )
     found += _data_notes(slimmed)
+    found += _left_alone(slimmed)
     found += _guessed_sizes(slimmed, options)
     found += _small_cut(slimmed, options)
     plan = slimmed.facts.values.get(Plan)
@@ -329,6 +331,27 @@ def _data_notes(slimmed: Slimmed) -> list[str]:
             "than by guessing: check the preprocessing and the order of the classes"
         )
     return list(dict.fromkeys(found))
+
+
+def _left_alone(slimmed: Slimmed) -> list[str]:
+    """Names what recovery left as it was, and what noise could not be matched to."""
+    layers = slimmed.recovery.layers if slimmed.recovery is not None else ()
+    found = []
+    for reason in dict.fromkeys(layer.reason for layer in layers if layer.reason):
+        names = [layer.node for layer in layers if layer.reason == reason]
+        found.append(f"recovery left {', '.join(names[:3])}{_more(names)} as it was: {reason}")
+    matched = slimmed.facts.values.get(Matched)
+    if matched is not None and matched.left:
+        names = list(matched.left)
+        found.append(
+            f"noise was not matched to {', '.join(names[:3])}{_more(names)}: in a body, in "
+            "training mode, or with statistics that are no constants of their own"
+        )
+    return found
+
+
+def _more(names: list[str]) -> str:
+    return f" and {len(names) - 3} more" if len(names) > 3 else ""
 
 
 def _guessed_sizes(slimmed: Slimmed, options: Options) -> list[str]:

@@ -59,9 +59,14 @@ def group_rows(
 
 
 def layer_rows(layers: Sequence[Drift]) -> list[LayerRow]:
-    """One row per layer that was compared."""
+    """One row per layer: how far it is off, or why it was left as it was."""
     return [
-        LayerRow(node=layer.node, error=_bounded(layer.before, layer.after)) for layer in layers
+        LayerRow(
+            node=layer.node,
+            error=None if layer.reason else _bounded(layer.before, layer.after),
+            reason=layer.reason,
+        )
+        for layer in layers
     ]
 
 
@@ -90,7 +95,7 @@ def _points(group: Group, curve: Curve) -> ErrorCurve:
 def _read(groups: Groups, layers: Sequence[Drift]) -> Mapping[int, Change]:
     """Group id -> how far its readers are off, summed over them."""
     by_weight: dict[str, list[Drift]] = {}
-    for layer in layers:
+    for layer in (each for each in layers if not each.reason):
         by_weight.setdefault(layer.weight, []).append(layer)
     readers: dict[int, set[str]] = {}
     for read in groups.channels.reads:

@@ -254,10 +254,14 @@ class Agreement(Record):
 
 
 class LayerRow(Record):
-    """A convolution or product: what it feeds against the original's, by the cut and recovered."""
+    """A convolution or product: what it feeds against the original's, by the cut and recovered.
+
+    ``reason`` says why recovery left it as it was, and then there is no error.
+    """
 
     node: str
-    error: Change
+    error: Change | None = None
+    reason: str = ""
 
 
 class RecoveryRow(Record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,25 +15,31 @@ from prunecvt_passes.groups import Bools, Groups
 from prunecvt_passes.model import Array
 from prunecvt_passes.recovery.aim import Aim, aim_of
 from prunecvt_passes.recovery.calibration import Feed
-from prunecvt_passes.recovery.linear import linear_nodes
+from prunecvt_passes.recovery.linear import linear_nodes, others
 from prunecvt_passes.recovery.walk import Walk
+
+ROWS = "how many rows it has follows from the data"
+RENAMED = "the original makes no tensor of that name"
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What a linear node feeds, against the original's.
+    """What a node with weights feeds, against the original's.
 
     Attributes:
         node: its title.
         weight: its weight.
         before, after: squared error of the cut model and of the recovered one over the variance of
-            the original's, within the range that a Relu or a Clip behind lets through.
+            the original's, within the range that a Relu or a Clip behind lets through; not a number
+            where there is a reason.
+        reason: why recovery left the node as it was; "" where it did not.
     """
 
     node: str
     weight: str
-    before: float
-    after: float
+    before: float = math.nan
+    after: float = math.nan
+    reason: str = ""
 
 
 def drifts(
@@ -43,7 +50,7 @@ def drifts(
     removal: Removal,
     feeds: Sequence[Feed],
 ) -> tuple[Drift, ...]:
-    """Runs all three models and compares what every linear node feeds, where that has one shape.
+    """Runs the models and compares what every linear node feeds.
 
     Args:
         dense: the original, with BatchNormalization folded as it is in the others.
@@ -51,24 +58,32 @@ def drifts(
         groups, removal: what was cut.
         feeds: the data to run on, which nothing was fitted on.
     """
-    aims = [aim_of(cut, linear, grow=False) for linear in linear_nodes(cut)]
-    aims = [aim for aim in aims if aim.tensor in dense.producer]
+    every = [aim_of(cut, linear, grow=False) for linear in linear_nodes(cut)]
+    aims = [aim for aim in every if aim.tensor in dense.producer]
     kept = ~removal.removed[groups.class_of]
     wanted = [aim.tensor for aim in aims]
-    found = []
+    found = [Drift(node.title, node.inputs[1], reason=reason) for node, reason in others(cut)]
+    found += [_left(aim, RENAMED) for aim in every if aim.tensor not in dense.producer]
+    changed = [recovered] if recovered.model is not cut.model else []
     with ExitStack() as stack:
         original, *slim = (
-            stack.enter_context(Walk(graph, feeds, wanted)) for graph in (dense, cut, recovered)
+            stack.enter_context(Walk(graph, feeds, wanted)) for graph in (dense, cut, *changed)
         )
         for aim in aims:
             for walk in (original, *slim):
                 walk.past(aim.tensor)
-            before, after = (_drift(original, walk, aim, groups, kept) for walk in slim)
-            if before is not None and after is not None:
-                found.append(Drift(aim.linear.node.title, aim.linear.weight, before, after))
+            errors = [_drift(original, walk, aim, groups, kept) for walk in slim]
+            told = [error for error in errors if error is not None]
+            node, weight = aim.linear.node.title, aim.linear.weight
+            whole = len(told) == len(errors)
+            found.append(Drift(node, weight, told[0], told[-1]) if whole else _left(aim, ROWS))
             for walk in (original, *slim):
                 walk.release([aim.tensor])
     return tuple(found)
+
+
+def _left(aim: Aim, reason: str) -> Drift:
+    return Drift(aim.linear.node.title, aim.linear.weight, reason=reason)
 
 
 def _drift(original: Walk, slim: Walk, aim: Aim, groups: Groups, kept: Bools) -> float | None:

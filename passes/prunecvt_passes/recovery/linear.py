@@ -52,6 +52,28 @@ def linear_nodes(graph: Graph) -> list[Linear]:
     return [found for node in graph.nodes if (found := linear(graph, node)) is not None]
 
 
+def others(graph: Graph) -> list[tuple[Node, str]]:
+    """Nodes that multiply by a weight and are no linear ones, and why; not products of two."""
+    found = []
+    for node in graph.nodes:
+        if node.kind not in _OPERATORS or linear(graph, node) is not None:
+            continue
+        weight, maker = graph.constant(node.input(1)), graph.producer.get(node.input(1))
+        quantized = maker is not None and maker.op == "DequantizeLinear"
+        if weight is None and node.op == "MatMul" and not quantized:
+            continue
+        if weight is None:
+            reason = "its weight is quantised" if quantized else "its weight is computed"
+        elif weight.dtype != np.float32:
+            reason = f"its weight is {weight.dtype}"
+        elif graph.only_reader(node.inputs[1]) is None:
+            reason = "its weight is read elsewhere too"
+        else:
+            reason = "it lies in a body" if node.scope else "its bias or its attributes are unusual"
+        found.append((node, reason))
+    return found
+
+
 def linear(graph: Graph, node: Node) -> Linear | None:
     """``node`` as a linear one; None where it is something else or shares its weight."""
     if node.kind not in _OPERATORS or len(node.inputs) < 2:

@@ -31,10 +31,15 @@ _LEAST = 1e-6  # least variance of a channel, of the mean variance in its layer
 
 @dataclass(frozen=True)
 class Matched:
-    """The original with the noise's statistics, and its groups."""
+    """The original with the noise's statistics, and its groups.
+
+    ``left`` holds the titles of BatchNormalizations whose statistics are still the original's: in
+    bodies, in training mode, or with statistics that are no constants of their own.
+    """
 
     dense: Dense
     groups: Groups
+    left: tuple[str, ...] = ()
 
 
 def match(dense: Dense, groups: Groups, calibration: Calibration) -> Matched:
@@ -61,7 +66,13 @@ def match(dense: Dense, groups: Groups, calibration: Calibration) -> Matched:
     matched = index(graph.model.copy(), graph.shapes)
     _estimate(matched, norms, (*calibration.fit, *calibration.held_out))
     channels = replace(groups.channels, graph=matched)
-    return Matched(replace(dense, graph=matched), replace(groups, channels=channels))
+    known = {node.index for node in norms}
+    left = [n for n in graph.nodes if n.op == "BatchNormalization" and n.index not in known]
+    return Matched(
+        replace(dense, graph=matched),
+        replace(groups, channels=channels),
+        tuple(node.title for node in left),
+    )
 
 
 def batch_norms(graph: Graph) -> list[Node]:
