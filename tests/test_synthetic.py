@@ -209,6 +209,14 @@ def test_noise_is_told_of_without_recovery_too() -> None:
     assert "Scored and recovered on noise" in notes and "take --recover auto" in notes
 
 
+def test_few_samples_to_judge_by_are_told_of() -> None:
+    given = {"noise": True, "calib_count": 2, "criterion": "share", "recover": "bias"}
+    report = prunecvt.slim(normed().proto(), round_to=1, **given).report  # type: ignore[arg-type]
+    assert report.recovery is not None and report.recovery.samples == 1
+    assert any("was judged on 1 of the samples" in warning for warning in report.warnings)
+    assert "on 1 sample of noise" in render_html(report)
+
+
 def test_a_criterion_of_activations_takes_noise_too() -> None:
     found = prunecvt.inspect(RESNET, criterion="wanda", noise=True, calib_count=64)
     assert found.criterion == "wanda" and found.groups[0].score is not None

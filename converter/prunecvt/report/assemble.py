@@ -47,6 +47,7 @@ from prunecvt_passes.recovery.search import Searched
 from prunecvt_passes.samples import dimensions, graph_inputs
 from prunecvt_passes.synthetic.match import Matched
 
+FEW = 8  # held-out samples that tell little
 _BODY_WIDTHS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -334,9 +335,15 @@ def _data_notes(slimmed: Slimmed) -> list[str]:
 
 
 def _left_alone(slimmed: Slimmed) -> list[str]:
-    """Names what recovery left as it was, and what noise could not be matched to."""
-    layers = slimmed.recovery.layers if slimmed.recovery is not None else ()
+    """Says what recovery could not judge, left as it was, or could not match noise to."""
+    recovery = slimmed.recovery
+    layers = recovery.layers if recovery is not None else ()
     found = []
+    if recovery is not None and 0 < recovery.samples < FEW:
+        found.append(
+            f"what recovery is worth was judged on {recovery.samples} of the samples: its errors "
+            "and the choice of what to take say little; give more with --calib-count"
+        )
     for reason in dict.fromkeys(layer.reason for layer in layers if layer.reason):
         names = [layer.node for layer in layers if layer.reason == reason]
         found.append(f"recovery left {', '.join(names[:3])}{_more(names)} as it was: {reason}")

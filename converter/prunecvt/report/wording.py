@@ -312,5 +312,7 @@ def recovery_line(row: RecoveryRow) -> str:
     if row.before.top1_agree is not None and row.after.top1_agree is not None:
         text += f", top-1 agreement {percent(row.before.top1_agree)}"
         text += f" -> {percent(row.after.top1_agree)}"
-    kind = "samples of noise" if row.data == "noise" else "held-out samples"
-    return f"{text} on {row.samples} {kind} ({row.seconds:.0f} s)"
+    samples = plural(row.samples, "held-out sample")
+    if row.data == "noise":
+        samples = f"{plural(row.samples, 'sample')} of noise"
+    return f"{text} on {samples} ({row.seconds:.0f} s)"
