@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from models import Net, grouped, random_removal
 from prunecvt.options import Options
 from prunecvt_passes.budget import Budget
 from prunecvt_passes.errors import UsageError
-from prunecvt_passes.groups import Groups
+from prunecvt_passes.groups import Groups, Ints
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.recovery.aim import aim_of
 from prunecvt_passes.recovery.allocate import allocate
@@ -22,6 +23,7 @@ from prunecvt_passes.recovery.calibration import Feed
 from prunecvt_passes.recovery.curve import Curve
 from prunecvt_passes.recovery.eliminate import eliminate
 from prunecvt_passes.recovery.linear import linear_nodes
+from prunecvt_passes.recovery.normal import Floats
 from prunecvt_passes.recovery.observe import Reader, observe
 from prunecvt_passes.recovery.prices import prices
 from prunecvt_passes.recovery.reach import amount
@@ -61,6 +63,65 @@ def test_elimination_follows_a_hand_computed_case() -> None:
     assert curve.order.tolist() == [2, 0, 1]
     np.testing.assert_allclose(curve.errors, [0, 0.25, 0.61, 3.85], rtol=1e-3)
     np.testing.assert_allclose(halved[0].weight, [[1.0, 1.0, 0.0]], atol=1e-3)
+
+
+def test_elimination_is_a_refit_of_what_is_left_at_every_step() -> None:
+    """Two readers of 24 channels, one of patches of two; the plain way: every refit from scratch.
+
+    Of one reader's channels half belong to another group and stay.
+    """
+    rng, size = np.random.default_rng(0), 24
+    groups = SimpleNamespace(total=2 * size)
+    group = SimpleNamespace(classes=np.arange(size), size=size)
+    readers = [_reader(rng, np.arange(size), 2, 5), _reader(rng, np.arange(2 * size), 1, 3)]
+    made = eliminate(groups, group, readers)  # type: ignore[arg-type]
+    assert made is not None
+    curve, halved = made
+
+    def weights_without(gone: list[int], reader: Reader) -> Floats:
+        covariance, whole = reader.normal.covariance()[0], reader.weight[0].T
+        damped = covariance + 1e-4 * np.trace(covariance) / len(covariance) * np.eye(
+            len(covariance)
+        )
+        taken = np.isin(np.repeat(reader.classes, reader.taps), gone)
+        left, found = np.flatnonzero(~taken), np.zeros_like(whole)
+        across = damped[np.ix_(left, np.flatnonzero(taken))] @ whole[taken]
+        found[left] = whole[left] + np.linalg.solve(damped[np.ix_(left, left)], across)
+        return found
+
+    def error(gone: list[int], damping: float = 0.0) -> float:
+        total = 0.0
+        for reader in readers:
+            covariance = reader.normal.covariance()[0]
+            covariance += _ridge(covariance, damping)
+            gap = weights_without(gone, reader) - reader.weight[0].T
+            total += float(np.trace(gap.T @ covariance @ gap)) / reader.variance
+        return total
+
+    gone: list[int] = []
+    for number, channel in enumerate(curve.order.tolist()):
+        best = min(set(range(size)) - set(gone), key=lambda k: error([*gone, k], 1e-4))
+        assert best == channel
+        gone.append(channel)
+        np.testing.assert_allclose(curve.errors[number + 1], error(gone), rtol=1e-6)
+        if len(gone) == size // 2:
+            for half, reader in zip(halved, readers, strict=True):
+                np.testing.assert_allclose(half.weight.T, weights_without(gone, reader), atol=1e-8)
+
+
+def _ridge(covariance: Floats, damping: float) -> Floats:
+    found: Floats = damping * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    return found
+
+
+def _reader(rng: np.random.Generator, classes: Ints, taps: int, outputs: int) -> Reader:
+    columns = len(classes) * taps
+    rows = rng.standard_normal((1, 400, columns)) @ rng.standard_normal((columns, columns))
+    weight = rng.standard_normal((1, outputs, columns))
+    found = Reader(SimpleNamespace(), classes, taps, weight)  # type: ignore[arg-type]
+    found.normal.add(rows)
+    found.variance = float(rng.uniform(1, 2))
+    return found
 
 
 def test_errors_are_those_of_held_out_rows() -> None:

@@ -123,6 +123,27 @@ def test_a_walk_gives_what_a_plain_run_gives(limit: int) -> None:
         assert walk.store.names() == set(graph.outputs)
 
 
+def test_the_rest_of_a_walk_is_run_with_other_weights() -> None:
+    """Wherever it stands, also behind the node that makes the first of two outputs."""
+    net = branching()
+    net.output(net.add("Relu", net.proto().graph.node[0].output[0]))
+    graph = graph_of(net)
+    feed = {"x": np.random.default_rng(0).standard_normal((2, 3, 6, 6)).astype(np.float32)}
+    with Walk(graph, [feed]) as walk:
+        for stop in range(len(graph.nodes) + 1):
+            walk.to(stop)
+            edited = index(graph.model.copy(), graph.shapes)
+            for linear in linear_nodes(edited):
+                if linear.node.index >= stop:
+                    weight = edited.model.weights[linear.weight]
+                    edited.model.set_weight(linear.weight, weight * 2)
+            (found,) = walk.rest(edited)
+            expected = runtime.run(edited.model, feed)
+            assert found.keys() == expected.keys()
+            for name, values in expected.items():
+                np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-5)
+
+
 def test_a_walk_runs_changed_weights() -> None:
     graph = graph_of(branching())
     edited = index(graph.model.copy(), graph.shapes)

@@ -147,4 +147,4 @@ def _why_whole(groups: Groups, group: Group, budget: Budget) -> str:
         return f"the ratio stated for it, {stated:g}, takes none of its channels"
     if budget.way != "error":
         return "the ratio that meets the target takes none of its channels"
-    return "what its channels save is dearer than what others' do"
+    return "its channels cost more error for what they save than others' do"

@@ -21,7 +21,8 @@ from prunecvt_passes.recovery.normal import Floats
 from prunecvt_passes.recovery.patches import patches, positions
 from prunecvt_passes.recovery.walk import Walk
 
-PLACES = 1 << 12  # places of each sample's output that the mean is taken over
+PLACES = 1 << 16  # rows that the mean is taken over, and at least
+PLACES_EACH = 1 << 8  # places of each sample's output
 
 
 def absorb(
@@ -78,10 +79,12 @@ def _shift(walk: Walk, aim: Aim, gone: Bools, chance: np.random.Generator) -> Fl
     """W_p E[x_p] for every output channel of the original."""
     linear, total, count = aim.linear, np.zeros(0), 0
     kernel = walk.graph.model.weights[linear.weight].shape
+    samples = sum(len(walk.get(batch, linear.node.inputs[0])) for batch in range(walk.batches))
+    each = max(PLACES_EACH, -(-PLACES // max(samples, 1)))
     for batch in range(walk.batches):
         values = walk.get(batch, linear.node.inputs[0])
         shape = walk.get(batch, linear.node.outputs[0]).shape
-        places = positions(linear, shape, PLACES if linear.spatial else 1 << 20, chance)
+        places = positions(linear, shape, each if linear.spatial else 1 << 20, chance)
         rows: Array = patches(linear, values, shape, kernel, places)
         sums = rows.sum(1, dtype=np.float64)
         total, count = (total + sums if count else sums), count + rows.shape[1]

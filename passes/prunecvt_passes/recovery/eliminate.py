@@ -17,14 +17,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+from scipy.linalg.blas import dgemm
 
-from prunecvt_passes.groups import Group, Groups, Ints
+from prunecvt_passes.groups import Bools, Group, Groups, Ints
+from prunecvt_passes.model import Array
 from prunecvt_passes.recovery.curve import Curve
 from prunecvt_passes.recovery.normal import Floats
 from prunecvt_passes.recovery.observe import Reader
 
 DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the mean variance of the columns
 _CHECKS = 32  # widths at which a curve is checked on held-out rows; straight lines between
+_WIDE = 1024  # columns from which errors, which only rank, are summed in single precision
+_DENSE = 0.8  # of a state's columns at least are alive; else the others are left out
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,13 @@ class _Judge:
     """Moments of held-out rows of one block, of the fitted ones where none were held out.
 
     Attributes:
-        covariance: [d, d] of the rows.
+        covariance: [d, d] of the rows, in single precision where they are wide.
         drift: [d], their mean less that of the fitted rows, which the bias makes up for.
         whole: [d, o], the original's weight.
         scale: variance that errors are relative to.
     """
 
-    covariance: Floats
+    covariance: Array
     drift: Floats
     whole: Floats
     scale: float
@@ -55,29 +59,45 @@ class _Judge:
     def error(self, weight: Floats) -> float:
         """Mean squared error of ``weight`` [d, o] with the best bias on the fitted rows."""
         gap = self.whole - weight
-        squared = np.einsum("do,do->", gap, self.covariance @ gap)
-        return float(squared + ((self.drift @ gap) ** 2).sum()) / max(self.scale, 1e-30)
+        moved = float(((self.drift @ gap) ** 2).sum())
+        gap = gap.astype(self.covariance.dtype, copy=False)
+        squared = np.einsum("do,do->", gap, self.covariance @ gap, dtype=np.float64)
+        return (float(squared) + moved) / max(self.scale, 1e-30)
 
 
 @dataclass
 class _State:
-    """One block of a reader under elimination.
+    """One block of a reader under elimination; of d columns, a are held.
+
+    Columns that have gone are left out now and then: an update costs a^2.
 
     Attributes:
         judge: what its weights are worth.
-        inverse: [d, d] of the covariance.
-        weight: [d, o].
-        columns: [present, width] of the channels it reads.
+        held: [a], columns of the reader.
+        inverse: [a, a] of the covariance, Fortran order.
+        weight: [a, o].
+        columns: [present, width] of the channels it reads, as places in ``held``.
         row: place in the group -> row of ``columns``, -1 where the block does not read it.
     """
 
     reader: Reader
     block: int
     judge: _Judge
+    held: Ints
     inverse: Floats
     weight: Floats
     columns: Ints
     row: Ints
+
+    def whole(self) -> Floats:
+        """The weight [d, o], zero where columns were left out."""
+        found: Floats = np.zeros_like(self.judge.whole)
+        found[self.held] = self.weight
+        return found
+
+    def error(self) -> float:
+        """What the weight is worth by now."""
+        return self.judge.error(self.whole())
 
 
 def eliminate(
@@ -98,9 +118,9 @@ def eliminate(
     checked = np.zeros(checks.size)
     for number in range(group.size):
         if number in checks:
-            checked[checks == number] = sum(state.judge.error(state.weight) for state in states)
+            checked[checks == number] = sum(state.error() for state in states)
         if number == group.size // 2:
-            halved = [Halved(s.reader, s.block, s.weight.T.copy()) for s in states]
+            halved = [Halved(s.reader, s.block, s.whole().T) for s in states]
         places = np.flatnonzero(alive)
         losses = np.zeros(places.size)
         for state in states:
@@ -110,7 +130,8 @@ def eliminate(
         alive[places[first]] = False
         for state in states:
             _take(state, int(state.row[places[first]]))
-    checked[-1] = sum(state.judge.error(state.weight) for state in states)
+            _leave_out(state, alive)
+    checked[-1] = sum(state.error() for state in states)
     errors = np.interp(np.arange(group.size + 1), checks, checked)
     errors[0] = 0.0
     return Curve(order, np.maximum.accumulate(errors)), halved
@@ -139,10 +160,13 @@ def _states(groups: Groups, group: Group, reader: Reader) -> list[_State]:
         row = np.full(group.size, -1)
         row[present] = np.arange(present.size)
         whole = reader.weight[block].T
-        judge = _Judge(held_out[block], drift[block], whole, reader.variance)
+        size = len(whole)
+        precise = held_out[block].astype(np.float32 if size > _WIDE else np.float64, copy=False)
+        judge = _Judge(precise, drift[block], whole, reader.variance)
         damping = _damping(covariance[block], columns, judge) if reader.check.count else DAMPINGS[0]
         inverse = scipy.linalg.inv(_damped(covariance[block], damping), overwrite_a=True)
-        found.append(_State(reader, block, judge, inverse, whole.copy(), columns, row))
+        inverse, held = np.asfortranarray(inverse), np.arange(size)
+        found.append(_State(reader, block, judge, held, inverse, whole.copy(), columns, row))
     return found
 
 
@@ -174,10 +198,13 @@ def _losses(state: _State, places: Ints) -> Floats:
     rows = state.row[places]
     read = rows >= 0
     columns = state.columns[rows[read]]
-    blocks = state.inverse[columns[:, :, None], columns[:, None, :]]
-    weights = state.weight[columns]
-    found = np.zeros(places.size)
-    found[read] = np.einsum("cbo,cbo->c", weights, np.linalg.solve(blocks, weights))
+    weights, found = state.weight[columns], np.zeros(places.size)
+    if columns.shape[1] == 1:
+        variance = 1 / state.inverse[columns[:, 0], columns[:, 0]]
+        found[read] = np.einsum("co,co->c", weights[:, 0], weights[:, 0]) * variance
+    else:
+        blocks = np.linalg.inv(state.inverse[columns[:, :, None], columns[:, None, :]])
+        found[read] = np.einsum("cab,cab->c", blocks, weights @ weights.transpose(0, 2, 1))
     return found
 
 
@@ -186,11 +213,26 @@ def _take(state: _State, row: int) -> None:
     if row < 0:
         return
     columns = state.columns[row]
-    block = state.inverse[np.ix_(columns, columns)]
     across = state.inverse[:, columns]
     both = np.concatenate([state.weight[columns], across.T], axis=1)
-    step = np.linalg.solve(block, both)
+    step = np.linalg.solve(across[columns], both)
     outputs = state.weight.shape[1]
     state.weight -= across @ step[:, :outputs]
-    state.inverse -= across @ step[:, outputs:]
+    # in place: a difference would be an array more to fill for every channel
+    less = dgemm(-1.0, across, step[:, outputs:], 1.0, state.inverse, overwrite_c=1)
+    state.inverse = np.asarray(less, np.float64)
     state.weight[columns] = 0.0
+
+
+def _leave_out(state: _State, alive: Bools) -> None:
+    """Forgets columns of channels that have gone, once they are many."""
+    gone = state.row[(state.row >= 0) & ~alive]
+    stays = np.ones(len(state.held), bool)
+    stays[state.columns[gone]] = False
+    if stays.sum() >= _DENSE * stays.size:
+        return
+    kept = np.flatnonzero(stays)
+    state.inverse = np.asfortranarray(state.inverse[np.ix_(kept, kept)])
+    state.weight, state.held = state.weight[kept], state.held[kept]
+    state.columns = (np.cumsum(stays) - 1)[state.columns]
+    state.row = np.where(alive, state.row, -1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from prunecvt_passes.recovery.curve import NO_CURVES, Curve, Curves
 from prunecvt_passes.recovery.edit import matrix_of, set_bias, set_matrix
 from prunecvt_passes.recovery.eliminate import Halved
 from prunecvt_passes.recovery.observe import observe
+from prunecvt_passes.recovery.walk import Walk
 from prunecvt_passes.shapes import infer
 
 BY_ERROR = Criterion()
@@ -70,7 +71,10 @@ def output_error(expected: Sequence[Array], found: Sequence[Array]) -> float:
 def outputs_of(model: Model, feeds: Sequence[Feed]) -> list[Array]:
     """The floating-point outputs over some runs, each [samples, values]."""
     opened = runtime.session(runtime.comparable(model))
-    runs = [runtime.run_session(opened, feed, source=model.source) for feed in feeds]
+    return _numbers([runtime.run_session(opened, feed, source=model.source) for feed in feeds])
+
+
+def _numbers(runs: Sequence[Mapping[str, Array]]) -> list[Array]:
     names = [name for name, values in runs[0].items() if _numeric(values)] if runs else []
     return [_joined([_rows(run[name]) for run in runs]).astype(np.float64) for name in names]
 
@@ -97,18 +101,27 @@ def _some(feeds: Sequence[Feed]) -> Sequence[Feed]:
 def _weights(
     graph: Graph, curves: dict[int, Curve], halves: dict[int, list[Halved]], feeds: Sequence[Feed]
 ) -> dict[int, float]:
-    """Group id -> how much of its readers' error reaches the outputs."""
-    expected = outputs_of(graph.model, feeds)
-    if not expected:
-        return dict.fromkeys(curves, 1.0)
-    found = {}
-    for group, curve in curves.items():
-        moved = output_error(expected, outputs_of(_halved(graph, halves[group]), feeds))
-        found[group] = moved / max(float(curve.errors[len(curve.order) // 2]), 1e-6)
+    """Group id -> how much of its readers' error reaches the outputs.
+
+    What comes before the first reader is as in the original, and is run once for all groups.
+    """
+    found = dict.fromkeys(curves, 1.0)
+    with Walk(graph, feeds) as walk:
+        expected = _numbers(walk.rest(graph))
+        for group in sorted(curves, key=lambda group: _first(halves[group])) if expected else ():
+            walk.to(_first(halves[group]))
+            moved = output_error(expected, _numbers(walk.rest(_halved(graph, halves[group]))))
+            curve = curves[group]
+            found[group] = moved / max(float(curve.errors[len(curve.order) // 2]), 1e-6)
     return found
 
 
-def _halved(graph: Graph, halves: Sequence[Halved]) -> Model:
+def _first(halves: Sequence[Halved]) -> int:
+    """Index of the first node whose weight is another."""
+    return min((half.reader.aim.linear.node.index for half in halves), default=0)
+
+
+def _halved(graph: Graph, halves: Sequence[Halved]) -> Graph:
     """The original with these weights, and biases such that the readers' means stay."""
     edited = index(graph.model.copy(), graph.shapes)
     for half in halves:
@@ -122,4 +135,4 @@ def _halved(graph: Graph, halves: Sequence[Halved]) -> Model:
         bias = bias.reshape(weight.shape[:2]).copy()
         bias[half.block] += gap @ half.reader.normal.mean()[half.block]
         set_bias(edited, aim, bias)
-    return edited.model
+    return edited

@@ -60,28 +60,35 @@ def patches(
     """
     if not linear.spatial:
         return values.reshape(-1, values.shape[-1])[places][None]
-    taps = _taps(linear.node, values.shape[2:], out[2:], kernel[2:], places)
-    flat = values.reshape(*values.shape[:2], -1)
-    gathered = np.empty((len(values), values.shape[1], places.size, len(taps)), values.dtype)
-    for number, (index, inside) in enumerate(taps):
-        np.multiply(flat[:, :, index], inside, out=gathered[..., number], dtype=values.dtype)
-    batch, channels, count, width = gathered.shape
-    split = gathered.reshape(batch, linear.blocks, channels // linear.blocks, count, width)
-    rows = split.transpose(1, 0, 3, 2, 4)
-    found: Array = rows.reshape(linear.blocks, batch * count, -1)
-    return found
+    sources = _sources(linear.node, values.shape[2:], out[2:], kernel[2:], places)
+    batch, channels = values.shape[:2]
+    each = channels // linear.blocks
+    found = np.empty((linear.blocks, batch, places.size, each, sources.shape[1]), values.dtype)
+    used, sources = np.unique(sources, return_inverse=True)
+    sources = sources.reshape(places.size, -1)
+    space = math.prod(values.shape[2:])
+    lacking = used.size > 0 and used[-1] == space  # what lies in the padding is zero
+    for sample, image in enumerate(values.reshape(batch, channels, space)):
+        # channels last, so that a place's channels are copied at once
+        spread = image.take(used, axis=1, mode="clip").T.copy()
+        if lacking:
+            spread[-1] = 0.0
+        gathered = spread[sources].reshape(*sources.shape, linear.blocks, each)
+        found[:, sample] = gathered.transpose(2, 0, 3, 1)
+    rows: Array = found.reshape(linear.blocks, batch * places.size, -1)
+    return rows
 
 
-def _taps(
+def _sources(
     node: Node, size: Sequence[int], out: Sequence[int], kernel: Sequence[int], places: Ints
-) -> list[tuple[Ints, Array]]:
-    """For every entry of the kernel the flat input place of each output place, and if it is one."""
+) -> Ints:
+    """Flat input place of each output place and entry of the kernel; behind the last: no place."""
     strides = node.attributes.get("strides", [1] * len(size))
     dilations = node.attributes.get("dilations", [1] * len(size))
     before = padding(node, size, out, kernel, strides, dilations)
     where = np.unravel_index(places, tuple(out))
-    found = []
-    for entry in np.ndindex(*kernel):
+    found = np.empty((places.size, math.prod(kernel)), np.int64)
+    for number, entry in enumerate(np.ndindex(*kernel)):
         index, inside = np.zeros(places.size, np.int64), np.ones(places.size, bool)
         for axis, offset in enumerate(entry):
             if node.op == "Conv":
@@ -92,7 +99,7 @@ def _taps(
                 inside &= rest == 0
             inside &= (at >= 0) & (at < size[axis])
             index = index * size[axis] + np.clip(at, 0, size[axis] - 1)
-        found.append((index, inside.astype(np.float32)))
+        found[:, number] = np.where(inside, index, math.prod(size))
     return found
 
 

@@ -8,13 +8,13 @@ read, and those that somebody asked for.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 
 import onnx
 
 from prunecvt_passes import runtime
-from prunecvt_passes.graph import Graph, captured_names, captures
+from prunecvt_passes.graph import Graph, Node, captured_names, captures
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.recovery.calibration import Feed
 from prunecvt_passes.recovery.store import LIMIT, Store
@@ -63,7 +63,7 @@ class Walk:
         made = [name for node in nodes for name in node.outputs if name]
         keep = [n for n in made if self._last.get(n, -1) >= index or self._wanted[n] > 0]
         if keep:
-            self._run([node.proto for node in nodes], keep)
+            self._run(nodes, keep)
         self.at = index
         self._forget()
 
@@ -82,8 +82,34 @@ class Walk:
         self._wanted.subtract(names)
         self._forget()
 
-    def _run(self, nodes: Sequence[onnx.NodeProto], keep: Sequence[str]) -> None:
-        part = part_of(self.graph.model, nodes, keep)
+    def rest(self, edited: Graph) -> list[dict[str, Array]]:
+        """The outputs of every batch if the graph went on as ``edited``; stays where it is.
+
+        Args:
+            edited: the graph with other weights, or other inputs of its nodes, from here on.
+        """
+        nodes = [node for node in edited.nodes[self.at :] if node.scope == 0]
+        made = {name for node in nodes for name in node.outputs}
+        here = [name for name in edited.outputs if name not in made]
+        found: list[dict[str, Array]] = [
+            {name: self.store.get(batch, name) for name in here} for batch in range(self.batches)
+        ]
+        keep = [name for name in edited.outputs if name in made]
+        if keep:
+            for batch, values in self._results(edited, nodes, keep):
+                found[batch].update(values)
+        return found
+
+    def _run(self, nodes: Sequence[Node], keep: Sequence[str]) -> None:
+        for batch, results in self._results(self.graph, nodes, keep):
+            for name, values in results.items():
+                self.store.put(batch, name, values)
+
+    def _results(
+        self, graph: Graph, nodes: Sequence[Node], keep: Sequence[str]
+    ) -> Iterator[tuple[int, dict[str, Array]]]:
+        """Runs nodes of a graph on what is held, batch by batch."""
+        part = part_of(graph.model, [node.proto for node in nodes], keep)
         reads = {name for node in part.proto.graph.node for name in node.input}
         reads |= captured_names(part.proto.graph)
         given = sorted(reads & self.store.names())
@@ -96,8 +122,7 @@ class Walk:
         opened = runtime.session(part)
         for batch in range(self.batches):
             inputs = {name: self.store.get(batch, name) for name in given}
-            for name, values in runtime.run_session(opened, inputs, keep).items():
-                self.store.put(batch, name, values)
+            yield batch, runtime.run_session(opened, inputs, keep)
 
     def _forget(self) -> None:
         self.store.drop(
