@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import jsonschema
 import pytest
 
 from command_line import QUICK, RESNET, SAMPLES, Call, run
+from prunecvt import slim
 from prunecvt.report.schema import Report
+from prunecvt.report.wording import changed, count
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -112,6 +115,23 @@ def test_plan_is_replayed_exactly(tmp_path: Path) -> None:
     done = run("slim", RESNET, "-o", tmp_path / "t.onnx", "--plan", tmp_path / "p.json", *QUICK)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "t.onnx").read_bytes() == (tmp_path / "s.onnx").read_bytes()
+
+
+def test_a_plan_says_what_would_be_left(tmp_path: Path) -> None:
+    done = run("plan", RESNET, "-o", tmp_path / "p.json", "--ratio", "0.3")
+    left = slim(RESNET, plan=tmp_path / "p.json").report.totals
+    for name, total in (("parameters", left.params), ("MACs", left.macs)):
+        expected = f"{name}: {count(total.before)} -> {count(total.after)} ({changed(total)})"
+        assert expected in done.stdout
+    assert re.search(r"^\d+ of \d+ groups cut; ", done.stdout, re.MULTILINE)
+
+
+def test_wrong_options_are_said_before_files_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text("old")
+    for command, out in (("plan", tmp_path / "p.json"), ("slim", tmp_path / "p.onnx")):
+        out.write_text("old")
+        done = run(command, RESNET, "-o", out, "--threshold", "-1")
+        assert (done.returncode, "E201" in done.stderr) == (2, True), done.stderr
 
 
 def test_dry_run_writes_only_the_plan(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from prunecvt.report.assemble import (
 )
 from prunecvt.report.groups import group_rows
 from prunecvt.report.schema import GroupRow, Port, Report, SkippedRow
-from prunecvt.slimming import Slimmed, analyse, slim_in_memory
+from prunecvt.slimming import Slimmed, analyse, costs, slim_in_memory
 from prunecvt_passes.budget import Removal
 from prunecvt_passes.cost import Cost, cost
 from prunecvt_passes.groups import Groups
@@ -45,6 +45,7 @@ class Planned:
         model: what ``plan`` was given.
         options: the choices it was made with.
         groups, skipped: what can be cut and what cannot, with reasons.
+        before, after: what the model costs, whole and cut.
     """
 
     plan: Plan
@@ -52,6 +53,8 @@ class Planned:
     options: Options
     groups: list[GroupRow]
     skipped: list[SkippedRow]
+    before: Cost
+    after: Cost
 
 
 @dataclass(frozen=True)
@@ -108,13 +111,10 @@ def plan(model: Loadable, **options: Any) -> Planned:
     chosen = Options.of(options)
     facts, sha256, _ = analyse(model, chosen)
     groups, removal = facts.get(Groups), facts.get(Removal)
-    return Planned(
-        write_down(groups, removal, sha256),
-        model,
-        chosen,
-        group_rows(groups, removal, facts.get(Scores), facts.get(Curves)),
-        skipped_rows(groups),
-    )
+    rows = group_rows(groups, removal, facts.get(Scores), facts.get(Curves))
+    made = write_down(groups, removal, sha256)
+    before, after = costs(facts, chosen)
+    return Planned(made, model, chosen, rows, skipped_rows(groups), before, after)
 
 
 def apply(

@@ -20,6 +20,7 @@ from prunecvt_passes.units import AttentionUnit, GroupedUnit, Units
 
 RTOL = 1e-4
 RATIO = 0.4  # where nothing else says how much goes
+_STEPS = ("resize", "crop", "scale", "mean", "std", "layout", "color")  # of ``Preprocessing``
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Options:
             target, else ``layer``.
         target: instead of the ratio, what may be left: ``macs=0.5``, ``params=0.5`` or
             ``bytes=4MB``.
-        threshold: instead of the ratio, the score below which channels go.
+        threshold: instead of the ratio, the score (above 0) below which channels go.
         ratio_of: pattern of node or tensor names -> ratio of the groups it matches, whatever the
             others lose; the last that matches counts.
         round_to: ``auto`` (multiples of 8) or the multiple that widths are rounded up to.
@@ -151,6 +152,7 @@ class Options:
                 raise UsageError("E201", "calib_count is 1 or more")
         _ = options.preprocessing  # refuses what cannot be read
         _check_choices(options)
+        _check_idle(options)
         if options.threads < 1 or options.min_channels < 1:
             raise UsageError("E201", "threads and min_channels are 1 or more")
         if options.seed < 0:
@@ -196,8 +198,7 @@ class Options:
         Raises:
             UsageError: E236, a step cannot be read.
         """
-        names = ("resize", "crop", "scale", "mean", "std", "layout", "color")
-        return Preprocessing.of({name: getattr(self, name) for name in names})
+        return Preprocessing.of({name: getattr(self, name) for name in _STEPS})
 
     @property
     def calibration(self) -> Calibration | None:
@@ -257,8 +258,8 @@ def _check_amounts(options: Options) -> None:
     for name in ("ratio", "threshold"):
         if getattr(options, name) is not None:
             _number(name, getattr(options, name), (int, float))
-    if options.threshold is not None and not math.isfinite(options.threshold):
-        raise UsageError("E201", f"threshold is {options.threshold}", help="give a number")
+    if options.threshold is not None and not 0 < options.threshold < math.inf:
+        raise UsageError("E201", f"threshold is {options.threshold}", help="give one above 0")
     if not isinstance(options.ratio_of, Mapping):
         raise UsageError("E201", f"ratio_of is {options.ratio_of!r}", help="give {pattern: ratio}")
     for pattern, ratio in options.ratio_of.items():
@@ -295,6 +296,20 @@ def _check_conflicts(options: Options) -> None:
             f"--threshold and --scope {options.scope} both say where it goes",
             help="leave the scope out",
         )
+
+
+def _check_idle(options: Options) -> None:
+    """Refuses what nothing would look at."""
+    if options.calib_count is not None and options.calib is None and not options.noise:
+        raise _idle("--calib-count", "--calib or --noise")
+    if options.calib is None and options.eval is None:
+        for name in _STEPS:
+            if getattr(options, name) not in (None, "auto"):
+                raise _idle(f"--{name}", "--calib or --eval")
+
+
+def _idle(name: str, lacking: str) -> UsageError:
+    return UsageError("E207", f"{name} says nothing without {lacking}", help="leave it out")
 
 
 def _check_choices(options: Options) -> None:

@@ -199,6 +199,18 @@ def slim_in_memory(
     return _finished(facts, sha256, path, oracle, recovery)
 
 
+def costs(facts: Facts, options: Options) -> tuple[Cost, Cost]:
+    """What the model of ``analyse`` costs, as it is and cut as was decided."""
+    pipeline.run((*CUT, *(FOLD if options.fold_bn else ())), facts)
+    return _costs(facts)
+
+
+def _costs(facts: Facts) -> tuple[Cost, Cost]:
+    dense, model = facts.get(Dense), facts.get(Model)
+    shapes, _ = infer(model, dense.sizes)
+    return cost(dense.graph, dense.batch), cost(index(model, shapes), dense.batch)
+
+
 def _reading(options: Options) -> tuple[Pass, ...]:
     """The passes that read the data, or make noise for want of it."""
     return (calibrate,) if options.synthetic is None else SYNTHESISE
@@ -228,17 +240,14 @@ def _finished(
     oracle: OracleCheck | None,
     recovery: Recovery,
 ) -> Slimmed:
-    dense, model = facts.get(Dense), facts.get(Model)
-    shapes, _ = infer(model, dense.sizes)
     return Slimmed(
         facts.get(Source).model,
         sha256,
         path,
-        model,
+        facts.get(Model),
         write_down(facts.get(Groups), facts.get(Removal), sha256),
         facts,
-        cost(dense.graph, dense.batch),
-        cost(index(model, shapes), dense.batch),
+        *_costs(facts),
         oracle,
         recovery,
     )

@@ -92,5 +92,5 @@ def _lacking(groups: Groups, name: str, samples: int) -> UsageError:
         "E211",
         f"criterion '{name}' needs calibration data, two batches or more",
         where=graph.model.source,
-        help="give some with --calib, or use --criterion share",
+        help="give some with --calib, or --noise, or use --criterion share",
     )

@@ -31,7 +31,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
     except Exception as error:  # damaged archives fail in many ways: zlib, zipfile, numpy, memory
         raise UsageError(
             "E230",
-            "the calibration data cannot be read",
+            "the data cannot be read",
             where=f"{path}: {one_line(str(error))[:200]}",
             help="give a .npz or .npy of preprocessed inputs, a folder of images or a calib.toml",
         ) from error

@@ -36,7 +36,7 @@ def read_settings(file: Path) -> SettingsFile:
     except (OSError, UnicodeDecodeError, toml.TOMLDecodeError) as error:
         raise UsageError(
             "E230",
-            "the calibration settings cannot be read",
+            "the settings of the data cannot be read",
             where=f"{file}: {one_line(str(error))[:200]}",
             help='write TOML, such as path = "images" and resize = 256',
         ) from error

@@ -43,7 +43,7 @@ class Stream:
             total += len(rows[0]) if rows else count
             place += 1
         if not total:
-            raise UsageError("E230", "the calibration source yields nothing", help="yield samples")
+            raise UsageError("E230", "the source of the data yields nothing", help="yield samples")
         try:
             return {name: np.concatenate(found) for name, found in parts.items()}
         except ValueError as error:
@@ -67,7 +67,7 @@ class Stream:
         except Exception as error:  # the user's own code: whatever it raises
             raise UsageError(
                 "E230",
-                "the calibration source failed",
+                "the source of the data failed",
                 where=one_line(f"{type(error).__name__}: {error}")[:200],
                 help="run it alone: it has to yield arrays, or dictionaries of arrays",
             ) from error

@@ -129,7 +129,12 @@ Passes = Annotated[
     ),
 ]
 PlanFile = Annotated[
-    Optional[Path], typer.Option("--plan", help="Replay this plan.json.", rich_help_panel=_CUT)
+    Optional[Path],
+    typer.Option(
+        "--plan",
+        help="Replay this plan.json; recovery needs the data again.",
+        rich_help_panel=_CUT,
+    ),
 ]
 FoldBn = Annotated[
     bool,
@@ -243,7 +248,12 @@ Force = Annotated[
     bool, typer.Option("--force", help="Replace existing files.", rich_help_panel=_OUT)
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Write only the plan.", rich_help_panel=_OUT)
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Write only the plan; nothing is recovered, checked or measured.",
+        rich_help_panel=_OUT,
+    ),
 ]
 Json = Annotated[
     bool,

@@ -178,19 +178,22 @@ def options_of(given: dict[str, Any]) -> dict[str, Any]:
 
 def _plan(terminal: Terminal, given: dict[str, Any]) -> None:
     from prunecvt.api import plan as plan_model
-    from prunecvt.report.tables import groups_table
+    from prunecvt.options import Options
+    from prunecvt.report.tables import plan_table
     from prunecvt.writing.write import check_targets, from_bytes, write_set
 
     model: Path = given["model"]
     out = given["output"] or model.parent / f"{model.stem}_slim.plan.json"
+    options = options_of(given)
+    Options.of(options)  # what is wrong with them comes before what is wrong with files
     check_targets([out], inputs=[model], force=given["force"])
-    planned = plan_model(model, **options_of(given))
+    planned = plan_model(model, **options)
     text = planned.plan.to_json()
     write_set([from_bytes(out, text.encode())], inputs=[model], force=given["force"])
     if given["json"]:
         write(text)
         return
-    terminal.show(groups_table(planned.groups, planned.skipped))
+    terminal.show(plan_table(planned.groups, planned.skipped, planned.before, planned.after))
     terminal.show(f"wrote {out}")
 
 

@@ -18,6 +18,7 @@ from rich.text import Text
 from prunecvt.report import wording
 from prunecvt.report.findings import findings
 from prunecvt.report.schema import GroupRow, LatencyRow, Report, SkippedRow
+from prunecvt_passes.cost import Cost
 
 MOST_CAUSES = 8
 _RULE = "    \n    \n -- \n    \n    \n -- \n    \n    \n"
@@ -58,28 +59,60 @@ def groups_table(groups: Sequence[GroupRow], skipped: Sequence[SkippedRow]) -> S
     """Every group, prunable or why not; then every producer that cannot be cut, by reason."""
 
     def build(width: int, plain: bool) -> RenderableType:
-        table = _table(plain)
-        table.add_column("group", justify="right", no_wrap=True)
-        table.add_column("members", no_wrap=True)
-        table.add_column("channels", justify="right", no_wrap=True)
-        table.add_column("score", justify="right", no_wrap=True)
-        table.add_column("prunable", ratio=1)
-        room = max(14, (width - 34) * 11 // 20)
-        for group in groups:
-            outcome = f"no: {group.reason}" if group.reason else f"yes{wording.inexactly(group)}"
-            cells = (str(group.id), wording.member(group, room), _channels(group), _scores(group))
-            table.add_row(*(_text(cell, plain) for cell in (*cells, outcome)))
         prunable = sum(not group.reason for group in groups)
         summary = f"{prunable} of {wording.plural(len(groups), 'group')} prunable, "
         summary += f"{wording.plural(len(skipped), 'producer')} not."
-        parts: list[RenderableType] = [table, Text(), _text(summary, plain)]
-        for cause in wording.causes_pinned(skipped):
-            parts.append(_text(f"{len(cause.places):6}  {cause.text}", plain))
-            names = ", ".join(wording.shorten(place, width - 12) for place in cause.places)
-            parts.append(Padding(_text(names, plain, "dim"), (0, 0, 0, 10)))
-        return Group(*parts)
+        lines = [_text(summary, plain), *_pinned_lines(skipped, width, plain)]
+        return Group(_groups(groups, "prunable", width, plain), Text(), *lines)
 
     return Sheet(build)
+
+
+def plan_table(
+    groups: Sequence[GroupRow], skipped: Sequence[SkippedRow], before: Cost, after: Cost
+) -> Sheet:
+    """Every group, cut or why not, and what is left of the model."""
+
+    def build(width: int, plain: bool) -> RenderableType:
+        cut = sum(group.channels_after < group.channels_before for group in groups)
+        summary = f"{cut} of {wording.plural(len(groups), 'group')} cut; "
+        summary += f"{wording.plural(len(skipped), 'producer')} cannot be:"
+        lines: list[Text | Padding] = [
+            _text(f"{name}: {wording.count(was)} -> {wording.count(left)}{share}", plain)
+            for name, was, left in (
+                ("parameters", before.params, after.params),
+                ("MACs", before.macs, after.macs),
+            )
+            for share in ((f" ({wording.change(left / was)})" if was else ""),)
+        ]
+        lines += [_text(summary, plain), *_pinned_lines(skipped, width, plain)]
+        return Group(_groups(groups, "cut", width, plain), Text(), *lines)
+
+    return Sheet(build)
+
+
+def _groups(groups: Sequence[GroupRow], verb: str, width: int, plain: bool) -> Table:
+    table = _table(plain)
+    table.add_column("group", justify="right", no_wrap=True)
+    table.add_column("members", no_wrap=True)
+    table.add_column("channels", justify="right", no_wrap=True)
+    table.add_column("score: min med max", justify="right", no_wrap=True)
+    table.add_column(verb, ratio=1)
+    room = max(14, (width - 40) * 11 // 20)
+    for group in groups:
+        outcome = f"no: {group.reason}" if group.reason else f"yes{wording.inexactly(group)}"
+        cells = (str(group.id), wording.member(group, room), _channels(group), _scores(group))
+        table.add_row(*(_text(cell, plain) for cell in (*cells, outcome)))
+    return table
+
+
+def _pinned_lines(skipped: Sequence[SkippedRow], width: int, plain: bool) -> list[Text | Padding]:
+    lines: list[Text | Padding] = []
+    for cause in wording.causes_pinned(skipped):
+        lines.append(_text(f"{len(cause.places):6}  {cause.text}", plain))
+        names = ", ".join(wording.shorten(place, width - 12) for place in cause.places)
+        lines.append(Padding(_text(names, plain, "dim"), (0, 0, 0, 10)))
+    return lines
 
 
 def bench_table(names: Sequence[str], rows: Sequence[Sequence[LatencyRow]]) -> Sheet:
@@ -203,7 +236,7 @@ def _channels(group: GroupRow) -> str:
 def _scores(group: GroupRow) -> str:
     if group.score is None:
         return ""
-    return f"{group.score.min:.3g}..{group.score.max:.3g}"
+    return " ".join(f"{x:.2g}" for x in (group.score.min, group.score.median, group.score.max))
 
 
 def _flags(row: LatencyRow) -> str:
