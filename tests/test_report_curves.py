@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import prunecvt
+from command_line import SAMPLES
 from models import Net
 from prunecvt.report.curves import chosen, curve, drift, height, smalls
-from prunecvt.report.html import render_html
+from prunecvt.report.html import _environment, render_html
 from prunecvt.report.schema import Change, ErrorCurve, GroupRow
 from prunecvt_passes.budget import Removal
 from prunecvt_passes.graph import index
@@ -28,6 +29,21 @@ def row(before: int = 4, after: int = 2, **fields: object) -> GroupRow:
     return GroupRow.model_validate({"channels_before": before, "channels_after": after, **given})
 
 
+def test_names_break_behind_their_separators_and_stay_escaped() -> None:
+    environment = _environment()
+    found = environment.from_string("{{ name|breakable }}").render(name="/a.<b>/Conv_output_0")
+    assert found == "/<wbr>a.&lt;b&gt;/<wbr>Conv_<wbr>output_<wbr>0"
+
+
+def test_what_auto_came_to_is_shown() -> None:
+    report = example().model_copy(
+        update={"settings": {"scope": "auto"}, "resolved": {"scope": "error"}}
+    )
+    row = re.search(r'<th scope="row">scope</th><td>(.*?)</td>', render_html(report))
+    assert row is not None
+    assert row[1].endswith(", here <code>error</code>")
+
+
 def test_heights_are_logarithms_within_the_picture() -> None:
     assert [height(e) for e in (10.0, 1.0, 0.1, 1e-4)] == [0, 10, 20, 50]
     assert height(0.0) == height(1e-9) == 50 and height(1e9) == 0
@@ -37,12 +53,12 @@ def test_a_curve_falls_into_its_picture_with_the_cut_marked() -> None:
     drawing = curve(row(error=1e-2))
     assert "M0 50 25 40 50 30 75 20 100 0" in drawing
     assert 'class="chosen" d="M50 0v50"' in drawing and 'class="point" d="M50 27v6"' in drawing
-    assert "a&lt;b: 2 of 4, error 0.010" in drawing
+    assert "a&lt;b: 2 of 4 kept, error 0.010" in drawing
     assert 'class="chosen"' not in curve(row(after=4, error=0.0))
 
 
 def test_what_is_said_below() -> None:
-    assert chosen(row(after=4, error=0.0)) == "4, whole"
+    assert chosen(row(after=4, error=0.0)) == "all 4 kept"
     assert drift(row()) == ""
     assert drift(row(drift=Change(before=1.5, after=0.012))) == "1.5 \N{RIGHTWARDS ARROW} 0.012"
     assert [small.group.id for small in smalls([row(), row(id=1, curve=None)])] == [0]
@@ -114,3 +130,10 @@ def test_the_report_holds_curves_and_both_errors() -> None:
     assert len(re.findall('class="small"', page)) == 2
     inspected = prunecvt.inspect(net.proto(), **given)  # type: ignore[arg-type]
     assert inspected.groups[0].curve == report.groups[0].curve
+
+
+def test_the_report_says_what_auto_came_to() -> None:
+    report = prunecvt.slim(SAMPLES / "digits_resnet.onnx", target="macs=0.7", criterion="l2").report
+    assert report.resolved == {"scope": "error", "round_to": "8", "recover": "none"}
+    plan = prunecvt.plan(SAMPLES / "digits_resnet.onnx", target="macs=0.7")
+    assert prunecvt.apply(plan).report.resolved == {"recover": "none"}

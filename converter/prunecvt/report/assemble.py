@@ -12,6 +12,7 @@ import onnx
 
 from prunecvt.options import Options
 from prunecvt.report.groups import group_rows, layer_rows
+from prunecvt.report.resolved import resolved
 from prunecvt.report.schema import (
     Agreement,
     Change,
@@ -239,6 +240,7 @@ def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopw
         ),
         output=written.outputs,
         settings=options.settings(),
+        resolved=resolved(slimmed, options),
         criterion=slimmed.scores.criterion if slimmed.scores else "plan",
         groups=rows,
         skipped=skipped_rows(slimmed.groups),

@@ -34,8 +34,9 @@ def smalls(groups: Sequence[GroupRow]) -> list[Small]:
 def chosen(group: GroupRow) -> str:
     """How many were kept, and the error there."""
     if group.error is None or group.channels_after == group.channels_before:
-        return f"{group.channels_before}, whole"
-    return f"{group.channels_after} of {group.channels_before}, error {significant(group.error, 2)}"
+        return f"all {group.channels_before} kept"
+    kept = f"{group.channels_after} of {group.channels_before} kept"
+    return f"{kept}, error {significant(group.error, 2)}"
 
 
 def drift(group: GroupRow) -> str:

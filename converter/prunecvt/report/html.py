@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from prunecvt.report import svg, wording
 from prunecvt.report.curves import smalls
@@ -39,7 +40,10 @@ def render_html(report: Report) -> str:
         checks=wording.checks(report.verify),
         pinned=wording.causes_pinned(report.skipped),
         whole=wording.causes_whole(report.groups),
-        settings={name: _setting(value) for name, value in sorted(report.settings.items())},
+        settings={
+            name: (_setting(value), report.resolved.get(name, ""))
+            for name, value in sorted(report.settings.items())
+        },
         curves=smalls(report.groups),
         GROUPS_AT_ONCE=GROUPS_AT_ONCE,
         CURVES_AT_ONCE=CURVES_AT_ONCE,
@@ -63,6 +67,7 @@ def _environment() -> Environment:
     environment.globals.update(svg=svg, wording=wording)
     environment.filters.update(
         member=lambda group: wording.member(group, MEMBER_LENGTH),
+        breakable=_breakable,
         tensor=lambda text: wording.shorten(text, NAME_LENGTH),
         name=lambda text, limit=NAME_LENGTH: wording.shorten(text, limit),
         base=lambda path: path.replace("\\", "/").rsplit("/", 1)[-1],
@@ -76,12 +81,18 @@ def _environment() -> Environment:
     return environment
 
 
+_SEPARATOR = re.compile(r"(?<=[/._:])(?=\w)")
 _SIGN = re.compile(r"(?<![A-Za-df-z])-(?=\d)")  # of a number or its exponent, not of top-1 or ->
 
 
 def _fine(text: str) -> str:
     """Gives a text of numbers its true minus signs."""
     return _SIGN.sub(MINUS, text) if text != wording.UNKNOWN else DASH
+
+
+def _breakable(name: str) -> Markup:
+    """A name that lines may break behind its separators, and not inside its words."""
+    return Markup(_SEPARATOR.sub("<wbr>", str(escape(name))))
 
 
 def _setting(value: Any) -> str:

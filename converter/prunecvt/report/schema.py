@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from prunecvt.report.latency_rows import LatencyRow as LatencyRow
+from prunecvt.report.latency_rows import Layout as Layout
+from prunecvt.report.latency_rows import LayoutCheck as LayoutCheck
+from prunecvt.report.latency_rows import Timing as Timing
+from prunecvt.report.record import Record
 
 SCHEMA_VERSION = 1
-
-
-class Record(BaseModel):
-    """A frozen part of the report; unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Tool(Record):
@@ -315,57 +315,6 @@ class Verify(Record):
     skipped: list[str] = Field(default_factory=list)
 
 
-class Timing(Record):
-    """The distribution of one model's latency; ``*_ms`` of one inference."""
-
-    median_ms: float
-    p10: float
-    p90: float
-    p99: float
-    min_ms: float
-    cpu_median_ms: float
-    n: int
-    load_ms: float
-    first_ms: float
-    samples_ms: list[float]
-
-
-class Layout(Record):
-    """How onnxruntime's optimised graph runs the convolutions."""
-
-    nchwc_convs: int
-    plain_convs: int
-    reorders: int
-
-
-class LatencyRow(Record):
-    """Two models timed against each other in one runtime, round by round.
-
-    ``ratio`` is after over before (below 1 is faster), of CPU medians for one thread and of wall
-    medians for more; ``contended`` says that the machine was busy and wall times cannot be trusted.
-    """
-
-    backend: Literal["onnxruntime", "openvino"]
-    threads: int
-    shape: dict[str, list[int]]
-    before: Timing
-    after: Timing
-    ratio: float
-    ratio_ci95: tuple[float, float]
-    judged_by: Literal["cpu", "wall"]
-    macs_ratio: float | None = None
-    contended: bool
-    significant: bool
-
-
-class LayoutCheck(Record):
-    """Layout before and after; ``fell_off`` names convolutions that left the blocked path."""
-
-    before: Layout
-    after: Layout
-    fell_off: list[str]
-
-
 class Gate(Record):
     """A ``--fail-if`` expression and what it came to."""
 
@@ -385,6 +334,7 @@ class Report(Record):
     input: InputFile
     output: Outputs
     settings: dict[str, Any]
+    resolved: dict[str, str] = Field(default_factory=dict)  # what settings left at "auto" were
     criterion: str
     groups: list[GroupRow]
     skipped: list[SkippedRow]

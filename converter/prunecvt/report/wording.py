@@ -312,7 +312,11 @@ def recovery_line(row: RecoveryRow) -> str:
     if row.before.top1_agree is not None and row.after.top1_agree is not None:
         text += f", top-1 agreement {percent(row.before.top1_agree)}"
         text += f" -> {percent(row.after.top1_agree)}"
-    samples = plural(row.samples, "held-out sample")
+    return f"{text} on {judged_on(row)} ({row.seconds:.0f} s)"
+
+
+def judged_on(row: RecoveryRow) -> str:
+    """What recovery was judged on: ``32 held-out samples``."""
     if row.data == "noise":
-        samples = f"{plural(row.samples, 'sample')} of noise"
-    return f"{text} on {samples} ({row.seconds:.0f} s)"
+        return f"{plural(row.samples, 'sample')} of noise"
+    return plural(row.samples, "held-out sample")
