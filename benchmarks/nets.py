@@ -1,6 +1,7 @@
 """Graphs built in code, with random weights: sizes to measure by, no download, no torch.
 
-The layers are those of torchvision's densenet201 and resnet50; ``chain`` is Conv,
+The layers are those of torchvision's densenet201, resnet18, resnet50, mobilenet_v2 and vgg16_bn
+(one linear layer behind a pool in the place of three); ``chain`` is Conv,
 BatchNormalization, Relu over and over.
 """
 
@@ -39,15 +40,19 @@ class Builder:
         self.nodes.append(made)
         return name
 
-    def conv(self, x: str, given: int, made: int, kernel: int = 3, stride: int = 1) -> str:
-        scale = (2 / (given * kernel * kernel)) ** 0.5
+    def conv(
+        self, x: str, given: int, made: int, kernel: int = 3, stride: int = 1, group: int = 1
+    ) -> str:
+        each = given // group
+        scale = (2 / (each * kernel * kernel)) ** 0.5
         pads = [kernel // 2] * 4
         return self.node(
             "Conv",
-            [x, self.weight((made, given, kernel, kernel), scale)],
+            [x, self.weight((made, each, kernel, kernel), scale)],
             kernel_shape=[kernel, kernel],
             strides=[stride, stride],
             pads=pads,
+            group=group,
         )
 
     def bn(self, x: str, width: int) -> str:
@@ -57,6 +62,14 @@ class Builder:
 
     def relu(self, x: str) -> str:
         return self.node("Relu", [x])
+
+    def relu6(self, x: str) -> str:
+        """A Relu that ends at 6."""
+        bounds = []
+        for value in (0.0, 6.0):
+            bounds.append(f"w{len(self.weights)}")
+            self.weights.append(numpy_helper.from_array(np.float32(value), bounds[-1]))
+        return self.node("Clip", [x, *bounds])
 
     def pool(self, x: str, op: str, kernel: int, stride: int, pad: int = 0) -> str:
         shape, strides = [kernel, kernel], [stride, stride]
@@ -95,6 +108,51 @@ def densenet201() -> onnx.ModelProto:
     return net.classifier(x, width)
 
 
+def resnet18() -> onnx.ModelProto:
+    """11.7 M parameters; four stages of two basic blocks."""
+    net = Builder(224)
+    x = net.relu(net.bn(net.conv("input", 3, 64, 7, 2), 64))
+    x, width = net.pool(x, "MaxPool", 3, 2, 1), 64
+    for stage in range(4):
+        outer = 64 << stage
+        for block in range(2):
+            stride = 2 if stage and not block else 1
+            y = net.relu(net.bn(net.conv(x, width, outer, 3, stride), outer))
+            y = net.bn(net.conv(y, outer, outer), outer)
+            if stride > 1:
+                x = net.bn(net.conv(x, width, outer, 1, stride), outer)
+            x, width = net.relu(net.node("Add", [y, x])), outer
+    return net.classifier(x, width)
+
+
+def mobilenet_v2() -> onnx.ModelProto:
+    """3.5 M parameters; 17 inverted residuals."""
+    net = Builder(224)
+    x, width = net.relu6(net.bn(net.conv("input", 3, 32, 3, 2), 32)), 32
+    settings = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2))
+    settings += ((6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+    for expansion, outer, blocks, first in settings:
+        for block in range(blocks):
+            stride, hidden, y = first if not block else 1, width * expansion, x
+            if expansion > 1:
+                y = net.relu6(net.bn(net.conv(y, width, hidden, 1), hidden))
+            y = net.relu6(net.bn(net.conv(y, hidden, hidden, 3, stride, hidden), hidden))
+            y = net.bn(net.conv(y, hidden, outer, 1), outer)
+            x = net.node("Add", [x, y]) if stride == 1 and width == outer else y
+            width = outer
+    return net.classifier(net.relu6(net.bn(net.conv(x, width, 1280, 1), 1280)), 1280)
+
+
+def vgg16() -> onnx.ModelProto:
+    """14.7 M parameters of convolutions, and one linear layer."""
+    net, x, width = Builder(224), "input", 3
+    for made, layers in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(layers):
+            x, width = net.relu(net.bn(net.conv(x, width, made), made)), made
+        x = net.pool(x, "MaxPool", 2, 2)
+    return net.classifier(x, width)
+
+
 def resnet50() -> onnx.ModelProto:
     """25.6 M parameters; stages of 3, 4, 6 and 3 bottlenecks."""
     net = Builder(224)
@@ -124,7 +182,10 @@ def chain(nodes: int) -> onnx.ModelProto:
 
 MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     "densenet201": densenet201,
+    "resnet18": resnet18,
     "resnet50": resnet50,
+    "mobilenet_v2": mobilenet_v2,
+    "vgg16": vgg16,
     "chain-1000": lambda: chain(1_000),
     "chain-5000": lambda: chain(5_000),
     "chain-10000": lambda: chain(10_000),

@@ -31,6 +31,7 @@ from prunecvt_passes.normalise import Dense, Source
 from prunecvt_passes.plan import Plan, write_down
 from prunecvt_passes.recovery.curve import Curves
 from prunecvt_passes.score import Scores
+from prunecvt_passes.seek import Probed
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon
@@ -46,6 +47,7 @@ class Planned:
         options: the choices it was made with.
         groups, skipped: what can be cut and what cannot, with reasons.
         before, after: what the model costs, whole and cut.
+        probed: the trials for a target that has to be measured; None where there was none.
     """
 
     plan: Plan
@@ -55,6 +57,7 @@ class Planned:
     skipped: list[SkippedRow]
     before: Cost
     after: Cost
+    probed: Probed | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ def plan(model: Loadable, **options: Any) -> Planned:
     rows = group_rows(groups, removal, facts.get(Scores), facts.get(Curves))
     made = write_down(groups, removal, sha256)
     before, after = costs(facts, chosen)
-    return Planned(made, model, chosen, rows, skipped_rows(groups), before, after)
+    probed = facts.values.get(Probed)
+    return Planned(made, model, chosen, rows, skipped_rows(groups), before, after, probed)
 
 
 def apply(

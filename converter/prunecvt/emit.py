@@ -10,27 +10,27 @@ import onnx
 import onnxruntime
 
 from prunecvt.checks import SQUASHED_STEP, Outcomes, ends_squashed
-from prunecvt.errors import OutputError, VerifyError
+from prunecvt.errors import VerifyError
 from prunecvt.loading.refusal import one_line
 from prunecvt.options import Options
 from prunecvt.paths import Paths
 from prunecvt.report.assemble import Stopwatch, Written, output_file, report_of
 from prunecvt.report.files import RENDERERS
 from prunecvt.report.schema import LatencyRow, Outputs, ParityCheck, Report
+from prunecvt.runtimes.inputs import latency_inputs
 from prunecvt.runtimes.latency import Contender, compare, race
 from prunecvt.runtimes.layout import check_layout
 from prunecvt.runtimes.openvino_ir import UNBOUNDED, Trial, parity, write_ir
 from prunecvt.runtimes.runners import Backend
 from prunecvt.slimming import Slimmed
-from prunecvt.writing.serialize import onnx_parts, weights_file
+from prunecvt.writing.serialize import weights_file
+from prunecvt.writing.staged_model import staged
 from prunecvt.writing.write import Part, from_bytes, from_file, write_set
 from prunecvt_passes import oracle, runtime
-from prunecvt_passes.carried import Sizes
 from prunecvt_passes.graph import every_node
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.precision import in_single, output_step
-from prunecvt_passes.samples import dimensions, graph_inputs, random_inputs
 from prunecvt_passes.saturation import multiplies_integers
 from prunecvt_passes.unrounded import unrounded
 
@@ -55,7 +55,7 @@ def emit(
     with tempfile.TemporaryDirectory(prefix="prunecvt-") as name:
         folder = Path(name)
         say("write")
-        model = _staged(slimmed.model, folder / paths.onnx.name)
+        model = staged(slimmed.model, folder / paths.onnx.name)
         checked, left_out = None, []
         if paths.xml is not None:
             say("openvino")
@@ -65,7 +65,7 @@ def emit(
         latency: list[LatencyRow] = []
         layout = None
         if options.bench:
-            original = slimmed.path or _staged(slimmed.source, folder / "original" / "model.onnx")
+            original = slimmed.path or staged(slimmed.source, folder / "original" / "model.onnx")
             ir = folder / paths.xml.name if paths.xml else None
             contenders = [Contender("before", original), Contender("after", model, ir)]
             latency = _latency(slimmed, options, contenders, say)
@@ -81,23 +81,6 @@ def emit(
         report = report_of(slimmed, options, written, watch)
         _publish(slimmed, options, paths, folder, report)
     return report
-
-
-def _staged(model: Model, path: Path) -> Path:
-    """Writes a model into a folder of our own."""
-    path.parent.mkdir(exist_ok=True)
-    try:
-        for part in onnx_parts(model, path):
-            with open(part.path, "wb") as file:
-                part.write(file)
-    except OSError as error:
-        raise OutputError(
-            "E706",
-            f"the temporary folder cannot be written: {error.strerror or error}",
-            where=str(path.parent),
-            help="set TMPDIR to a folder with more space",
-        ) from error
-    return path
 
 
 def _ir(slimmed: Slimmed, options: Options, model: Path, xml: Path) -> ParityCheck | None:
@@ -146,7 +129,7 @@ def judge_parity(
         return found.model_copy(update={"passed": True})
     expected = runtime.run(runtime.comparable(source), trial.inputs)
     with tempfile.TemporaryDirectory(prefix="prunecvt-") as name:
-        path = path or _staged(source, Path(name) / "original.onnx")
+        path = path or staged(source, Path(name) / "original.onnx")
         before = parity(
             path, Trial(trial.inputs, expected, trial.tolerance), timeout=options.timeout
         )
@@ -177,7 +160,7 @@ def _smooth_parity(slimmed: Model, trial: Trial, options: Options) -> ParityChec
         return None
     expected = runtime.run(runtime.comparable(smooth), trial.inputs, list(trial.expected))
     with tempfile.TemporaryDirectory(prefix="prunecvt-") as name:
-        path = _staged(smooth, Path(name) / "unrounded.onnx")
+        path = staged(smooth, Path(name) / "unrounded.onnx")
         found = write_ir(
             path,
             path.with_suffix(".xml"),
@@ -191,7 +174,9 @@ def _smooth_parity(slimmed: Model, trial: Trial, options: Options) -> ParityChec
 def _latency(
     slimmed: Slimmed, options: Options, contenders: list[Contender], say: Progress
 ) -> list[LatencyRow]:
-    inputs = latency_inputs(slimmed.source, slimmed.facts.get(Dense).sizes, options)
+    inputs = latency_inputs(
+        slimmed.source, slimmed.facts.get(Dense).sizes, options.input_shape, options.seed
+    )
     bound = slimmed.after.macs / slimmed.before.macs if slimmed.before.macs else None
     rows = []
     backends: list[Backend] = [] if slimmed.refusal else ["onnxruntime"]
@@ -204,24 +189,6 @@ def _latency(
         run = race(contenders, inputs, backend=backend, threads=options.threads, progress=advance)
         rows.append(compare(run, macs_ratio=bound))
     return rows
-
-
-def latency_inputs(model: Model, sizes: Sizes, options: Options) -> dict[str, Array]:
-    """Random inputs to time a model on: the stated sizes, and a batch of one where it is open."""
-    declared = {value.name: dimensions(value) or () for value in graph_inputs(model)}
-    batches = {
-        dims[0] for dims in declared.values() if len(dims) > 1 and not isinstance(dims[0], int)
-    }
-    single = {
-        name: tuple(
-            1
-            if not isinstance(dim, int) and (dim in batches if dim else axis == 0 and len(dims) > 1)
-            else sizes[name][axis]
-            for axis, dim in enumerate(dims)
-        )
-        for name, dims in declared.items()
-    }
-    return random_inputs(model, {**single, **options.input_shape}, options.seed)
 
 
 def _outputs(paths: Paths, folder: Path, slimmed: Slimmed) -> Outputs:

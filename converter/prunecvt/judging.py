@@ -14,15 +14,16 @@ from prunecvt.checks import (
     compare_original,
     run_slimmed,
 )
-from prunecvt.emit import Progress, judge_parity, latency_inputs, openvino_tolerance
+from prunecvt.emit import Progress, judge_parity, openvino_tolerance
 from prunecvt.errors import InputError, UsageError
 from prunecvt.loading.load import load
 from prunecvt.loading.plan_file import read_plan
 from prunecvt.options import Options
 from prunecvt.report.schema import LatencyRow, Verify
+from prunecvt.runtimes.backends import JUDGES
+from prunecvt.runtimes.inputs import latency_inputs
 from prunecvt.runtimes.latency import Contender, compare, race
 from prunecvt.runtimes.openvino_ir import Trial, parity, write_ir
-from prunecvt.runtimes.runners import Backend
 from prunecvt.trials import TrialRequest, make_trials
 from prunecvt.writing.write import check_targets, from_file, write_set
 from prunecvt_passes.bodies import hoist_weights, separate_names
@@ -34,12 +35,6 @@ from prunecvt_passes.normalise import Source, normalise
 from prunecvt_passes.plan import replay
 from prunecvt_passes.recipes import label
 from prunecvt_passes.shapes import infer
-
-_BACKENDS: dict[str, tuple[Backend, ...]] = {
-    "both": ("onnxruntime", "openvino"),
-    "onnxruntime": ("onnxruntime",),
-    "openvino": ("openvino",),
-}
 
 
 def verify_files(
@@ -106,8 +101,8 @@ def bench_files(
         UsageError: E222, an unknown runtime; E223, the first is not an ONNX file.
     """
     chosen = Options.of(options)
-    if backend not in _BACKENDS:
-        raise UsageError("E222", f"--backend {backend} is not known", help=", ".join(_BACKENDS))
+    if backend not in JUDGES:
+        raise UsageError("E222", f"--backend {backend} is not known", help=", ".join(JUDGES))
     if models[0].suffix == ".xml":
         raise UsageError(
             "E223", "the first model has to be an ONNX file: its inputs are read from it"
@@ -121,12 +116,12 @@ def bench_files(
                 )
     model = _load(models[0], chosen)
     _, sizes = infer(model, chosen.input_shape)
-    inputs = latency_inputs(model, sizes, chosen)
+    inputs = latency_inputs(model, sizes, chosen.input_shape, chosen.seed)
     macs = [_macs(path, chosen) for path in models]
     others = range(1, len(models)) if len(models) > 1 else range(1)
     rows: list[list[LatencyRow]] = [[] for _ in others]
     contenders = [Contender(path.name, path) for path in models]
-    for runtime_name in _BACKENDS[backend]:
+    for runtime_name in JUDGES[backend]:
 
         def advance(done: int, total: int, name: str = runtime_name) -> None:
             if progress is not None:

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from prunecvt.calibration.preprocessing import Preprocessing
 from prunecvt.calibration.source import Calibration, Data, data_name, data_of
 from prunecvt.errors import UsageError
+from prunecvt.runtimes.backends import JUDGES
 from prunecvt_passes.budget import SCOPES, Budget, Scope
 from prunecvt_passes.recovery.recover import Method, Remedy
 from prunecvt_passes.synthetic.noise import Noise
@@ -36,7 +37,9 @@ class Options:
             where it costs least, ``search`` by trying out; ``auto`` is ``error`` under a
             target, else ``layer``.
         target: instead of the ratio, what may be left: ``macs=0.5``, ``params=0.5`` or
-            ``bytes=4MB``.
+            ``bytes=4MB``; or what is to be reached: ``speedup=2.0``, ``latency=0.5`` (of the
+            original's), ``latency=3.5ms``, ``agreement=0.99`` (docs/targets.md).
+        judge: of a target of speed: ``onnxruntime``, ``openvino``, or ``both`` of them.
         threshold: instead of the ratio, the score (above 0) below which channels go.
         ratio_of: pattern of node or tensor names -> ratio of the groups it matches, whatever the
             others lose; the last that matches counts.
@@ -83,6 +86,7 @@ class Options:
     criterion: str = "auto"
     scope: Scope = "auto"
     target: str = ""
+    judge: str = "onnxruntime"
     threshold: float | None = None
     ratio_of: Mapping[str, float] = field(default_factory=dict)
     round_to: Literal["auto"] | int = "auto"
@@ -184,7 +188,8 @@ class Options:
     def remedy(self) -> Remedy:
         """The part that recovery reads; a target that counts weights leaves no room for more."""
         target = self.budget.target
-        return Remedy(self.recover, self.fold_bn, target is None or target.currency == "macs")
+        weighed = target is not None and target.currency in ("params", "bytes")
+        return Remedy(self.recover, self.fold_bn, not weighed)
 
     @property
     def units(self) -> Units:
@@ -276,8 +281,6 @@ def _check_conflicts(options: Options) -> None:
     """Refuses more than one amount, and noise beside data."""
     if options.noise and options.calib is not None:
         raise UsageError("E207", "--noise is for want of --calib", help="leave one of them out")
-    if options.target:
-        parse_target(options.target)
     amounts = {
         "--ratio": options.ratio,
         "--target": options.target or None,
@@ -290,6 +293,19 @@ def _check_conflicts(options: Options) -> None:
             f"{' and '.join(given)} each say how much goes",
             help="leave all but one of them out",
         )
+    target = parse_target(options.target) if options.target else None
+    if target is not None and target.probed and options.scope == "search":
+        raise UsageError(
+            "E207",
+            f"--target {options.target} and --scope search both try models out",
+            help="leave the scope out",
+        )
+    if target is not None and target.currency == "agreement" and options.noise:
+        raise UsageError(
+            "E207",
+            "agreement on noise says little: --target agreement is not for --noise",
+            help="give data with --calib, or use another target",
+        )
     if options.threshold is not None and options.scope not in ("auto", "global"):
         raise UsageError(
             "E207",
@@ -300,6 +316,9 @@ def _check_conflicts(options: Options) -> None:
 
 def _check_idle(options: Options) -> None:
     """Refuses what nothing would look at."""
+    target = options.budget.target
+    if options.judge != "onnxruntime" and (target is None or target.currency != "latency"):
+        raise _idle("--judge", "a --target of speedup or latency")
     if options.calib_count is not None and options.calib is None and not options.noise:
         raise _idle("--calib-count", "--calib or --noise")
     if options.calib is None and options.eval is None:
@@ -317,6 +336,7 @@ def _check_choices(options: Options) -> None:
     _one_of("attention_unit", options.attention_unit, get_args(AttentionUnit))
     _one_of("grouped_unit", options.grouped_unit, get_args(GroupedUnit))
     _one_of("recover", options.recover, get_args(Method))
+    _one_of("judge", options.judge, tuple(JUDGES))
     if not isinstance(options.round_to, int):
         _one_of("round_to", options.round_to, ("auto",))
 

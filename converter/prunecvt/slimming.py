@@ -21,7 +21,9 @@ from prunecvt.checks import (
 from prunecvt.evaluation.accuracy import EvaluationRequest, measure_accuracy
 from prunecvt.loading.load import Loadable, load
 from prunecvt.options import Options
+from prunecvt.probing import Probing, probe_latency
 from prunecvt.report.schema import Accuracy, Fidelity, OracleCheck
+from prunecvt.runtimes.backends import JUDGES
 from prunecvt.trials import Feed, TrialRequest, Trials, make_trials
 from prunecvt_passes import pipeline, runtime
 from prunecvt_passes.budget import Removal
@@ -48,12 +50,14 @@ from prunecvt_passes.recipes import (
     SEARCH_MATCHED,
     SYNTHESISE,
 )
+from prunecvt_passes.recovery.agree import probe_agreement
 from prunecvt_passes.recovery.curve import NO_CURVES, Curves
 from prunecvt_passes.recovery.measure import measure
 from prunecvt_passes.recovery.recover import Recovery
 from prunecvt_passes.recovery.search import Searched
 from prunecvt_passes.saturation import multiplies_integers
-from prunecvt_passes.score import Criterion, Scores
+from prunecvt_passes.score import Criterion, Scores, score
+from prunecvt_passes.seek import Probed, take_probed
 from prunecvt_passes.shapes import infer
 from prunecvt_passes.synthetic.passes import gather_matched, measure_matched
 
@@ -114,6 +118,11 @@ class Slimmed:
     def searched(self) -> Searched | None:
         """What a search of rates found; None where none was made."""
         return self.facts.values.get(Searched)
+
+    @property
+    def probed(self) -> Probed | None:
+        """The trials for a target that has to be measured; None where there was none."""
+        return self.facts.values.get(Probed)
 
     @property
     def fidelity(self) -> Fidelity | None:
@@ -228,6 +237,10 @@ def _deciding(options: Options, facts: Facts) -> tuple[Pass, ...]:
         gathering = (gather if options.synthetic is None else gather_matched,)
     else:
         facts.put(NO_STATISTICS)
+    target = options.budget.target
+    if target is not None and target.probed:
+        probing: Pass = probe_latency if target.currency == "latency" else probe_agreement
+        return (*gathering, score, probing, take_probed)
     if options.scope == "search":
         return (*gathering, *(SEARCH if options.synthetic is None else SEARCH_MATCHED))
     return (*gathering, *(ALLOCATE if options.budget.by_cost else DECIDE))
@@ -268,11 +281,13 @@ def _loaded(
     facts.put(options.remedy)
     if options.synthetic is not None:
         facts.put(options.synthetic)
+    path = Path(model) if isinstance(model, (str, os.PathLike)) else None
+    judge = JUDGES[options.judge]
+    facts.put(Probing(judge, options.threads, options.seed, options.input_shape, path))
     facts.put(TrialRequest(options.seed, options.calibration))
     if options.evaluation is not None:
         facts.put(EvaluationRequest(options.evaluation))
     facts.put(Tolerance(options.rtol, options.atol))
-    path = Path(model) if isinstance(model, (str, os.PathLike)) else None
     return facts, _sha256(path, loaded, model), path
 
 

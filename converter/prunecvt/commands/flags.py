@@ -29,8 +29,16 @@ Ratio = Annotated[
 Target = Annotated[
     str,
     typer.Option(
-        help="What may be left, instead of a ratio: macs=0.5, params=0.5 or bytes=4MB.",
+        help="Instead of a ratio what may be left: macs=0.5, params=0.5, bytes=4MB; or what is to "
+        "be reached: speedup=2.0, latency=0.5, latency=3.5ms, agreement=0.99.",
         show_default=False,
+        rich_help_panel=_CUT,
+    ),
+]
+Judge = Annotated[
+    str,
+    typer.Option(
+        help="Of a target of speed: onnxruntime, openvino, or both, of which the slower counts.",
         rich_help_panel=_CUT,
     ),
 ]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from prunecvt.commands import flags
 from prunecvt.commands.terminal import Terminal, write
+
+if TYPE_CHECKING:
+    from prunecvt.report.schema import Report
 
 
 def slim(
@@ -17,6 +20,7 @@ def slim(
     output: flags.Output = None,
     ratio: flags.Ratio = None,
     target: flags.Target = "",
+    judge: flags.Judge = "onnxruntime",
     threshold: flags.Threshold = None,
     criterion: flags.Criterion = "auto",
     scope: flags.Scope = "auto",
@@ -82,10 +86,11 @@ def slim(
         result = slim_model(model, out, plan=plan, progress=progress, **options_of(given))
     if json:
         write(report_json(result.report))
-        return
-    terminal.show(summary_table(result.report))
-    for path in reversed(result.paths.all if result.paths else []):
-        terminal.show(f"wrote {path}")
+    else:
+        terminal.show(summary_table(result.report))
+        for path in reversed(result.paths.all if result.paths else []):
+            terminal.show(f"wrote {path}")
+    _pass_gates(result.report)
 
 
 def plan(
@@ -93,6 +98,7 @@ def plan(
     output: flags.Output = None,
     ratio: flags.Ratio = None,
     target: flags.Target = "",
+    judge: flags.Judge = "onnxruntime",
     threshold: flags.Threshold = None,
     criterion: flags.Criterion = "auto",
     scope: flags.Scope = "auto",
@@ -130,9 +136,26 @@ def plan(
     _plan(Terminal.of(quiet or json, verbose, no_color), locals())
 
 
+def _pass_gates(report: Report) -> None:
+    """Ends with code 6 where a gate was missed; everything is written by then.
+
+    Raises:
+        GateError: E601.
+    """
+    from prunecvt.errors import GateError
+
+    missed = [gate for gate in report.gates if not gate.passed]
+    if missed:
+        raise GateError(
+            "E601",
+            "; ".join(f"{gate.expr} was missed: it is {gate.value:.4g}" for gate in missed),
+            help="the output was written; ask for less, or raise --max-ratio-per-layer",
+        )
+
+
 _RENAMED = {"max_ratio": "max_ratio_per_layer"}
 _CUTS = (
-    *("ratio", "target", "threshold", "criterion", "scope", "ratio_of", "round_to"),
+    *("ratio", "target", "judge", "threshold", "criterion", "scope", "ratio_of", "round_to"),
     *("min_channels", "max_ratio", "keep", "only"),
     *("attention_unit", "grouped_unit", "allow_inexact"),
 )

@@ -33,6 +33,7 @@ from prunecvt.report.schema import (
     Totals,
     Verify,
 )
+from prunecvt.report.target_row import gates, target_row
 from prunecvt.runtimes.environment import describe
 from prunecvt.runtimes.openvino_ir import UNBOUNDED
 from prunecvt.slimming import Slimmed, file_sha256
@@ -225,6 +226,7 @@ def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopw
     layers = slimmed.recovery.layers if slimmed.recovery is not None else ()
     rows = group_rows(slimmed.groups, slimmed.removal, slimmed.scores, slimmed.curves, layers)
     counted = totals(slimmed, written.bytes)
+    target = target_row(slimmed.probed, options)
     return Report(
         status="ok" if slimmed.removal.removed.any() else "nothing-to-prune",
         tool=Tool(version=VERSION),
@@ -252,6 +254,8 @@ def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopw
         verify=verify_row(slimmed, written.parity, list(written.left_out)),
         accuracy=slimmed.accuracy,
         search=search_row(slimmed.searched),
+        target=target,
+        gates=gates(target),
         recovery=recovery_row(slimmed.recovery, options.noise),
         latency=list(written.latency),
         layout=written.layout,

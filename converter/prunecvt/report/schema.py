@@ -323,6 +323,26 @@ class Gate(Record):
     passed: bool
 
 
+class ProbeRow(Record):
+    """A model that was tried out: its share of the multiply-accumulates, and what was measured."""
+
+    macs: float
+    value: float
+
+
+class TargetRow(Record):
+    """A target that has to be measured: what was tried, in order, and what was taken.
+
+    Values are speed-ups, latencies (as a share, or in milliseconds) or agreements, as ``text`` is.
+    """
+
+    text: str
+    judge: list[str]
+    value: float
+    met: bool
+    probes: list[ProbeRow]
+
+
 class Report(Record):
     """All of it."""
 
@@ -343,6 +363,7 @@ class Report(Record):
     verify: Verify | None
     accuracy: Accuracy | None = None
     search: SearchRow | None = None
+    target: TargetRow | None = None
     recovery: RecoveryRow | None = None
     latency: list[LatencyRow]
     layout: LayoutCheck | None

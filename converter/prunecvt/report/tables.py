@@ -195,6 +195,9 @@ def _drift_lines(report: Report, width: int, plain: bool) -> list[Text]:
     if fidelity is not None:
         values = ", ".join(f"{name} {value}" for name, value in wording.drift(fidelity))
         lines.append(_text(f"drift ({wording.samples(fidelity)}): {values}", plain))
+    if report.target is not None:
+        style = "" if report.target.met else "red"
+        lines.append(_text(wording.target_line(report.target), plain, style))
     if report.search is not None:
         lines.append(_text(wording.search_line(report.search), plain))
     if report.recovery is not None:

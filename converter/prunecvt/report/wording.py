@@ -24,6 +24,7 @@ from prunecvt.report.schema import (
     Report,
     SearchRow,
     SkippedRow,
+    TargetRow,
     Verify,
 )
 
@@ -304,6 +305,15 @@ def search_line(row: SearchRow) -> str:
     """What a search of rates found, in one line."""
     before, after = significant(row.error.before), significant(row.error.after)
     return f"search of rates: output error {before} -> {after} in {plural(row.trials, 'trial')}"
+
+
+def target_line(row: TargetRow) -> str:
+    """What came of a measured target, in one line."""
+    unit = " ms" if row.text.lower().endswith("ms") else ""
+    found = f"{row.value:.4f}" if row.text.startswith("agreement") else significant(row.value)
+    judged = " and ".join(row.judge)
+    number = plural(len(row.probes), "probe")
+    return f"target {row.text}: {found}{unit} in {judged}, {number}{'' if row.met else '; missed'}"
 
 
 def recovery_line(row: RecoveryRow) -> str:

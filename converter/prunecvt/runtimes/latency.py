@@ -152,6 +152,7 @@ def race(
     backend: Backend,
     threads: int = 1,
     schedule: Schedule | None = None,
+    patience: float = PATIENCE_S,
     progress: Progress | None = None,
 ) -> Race:
     """Times ``contenders`` round by round on the same ``inputs`` (input name -> array).
@@ -162,7 +163,8 @@ def race(
         backend: the runtime.
         threads: intra-op threads.
         schedule: how often; its seed makes the order reproducible. None for the usual one, cut
-            for slow models so that the race takes a minute or so.
+            for slow models so that the race takes ``patience`` seconds or so.
+        patience: see ``schedule``.
         progress: called with (rounds done, rounds in all).
 
     Raises:
@@ -171,7 +173,7 @@ def race(
     """
     if not contenders or threads < 1:
         raise UsageError("E221", "a latency run needs a model and a thread or more")
-    schedule = schedule or _affordable(contenders, inputs, backend, threads)
+    schedule = schedule or _affordable(contenders, inputs, backend, threads, patience)
     lanes = [_Lane(contender, schedule) for contender in contenders]
     order = random.Random(schedule.seed)
     total = schedule.sessions * schedule.rounds
@@ -196,7 +198,11 @@ def race(
 
 
 def _affordable(
-    contenders: Sequence[Contender], inputs: Mapping[str, Array], backend: Backend, threads: int
+    contenders: Sequence[Contender],
+    inputs: Mapping[str, Array],
+    backend: Backend,
+    threads: int,
+    patience: float,
 ) -> Schedule:
     """The usual schedule, cut to what slow models can afford; loads and runs each model."""
     slowest = 0.0
@@ -204,7 +210,7 @@ def _affordable(
         path = contender.file_for(backend)
         run = open_runner(path, inputs, backend=backend, threads=threads)
         slowest = max(slowest, min(_wall(run), _wall(run)))
-    return Schedule().within(PATIENCE_S, slowest, len(contenders))
+    return Schedule().within(patience, slowest, len(contenders))
 
 
 def compare(

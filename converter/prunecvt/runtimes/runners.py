@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from prunecvt.errors import UnsupportedError
 from prunecvt.loading.refusal import place
+from prunecvt.runtimes.backends import Backend as Backend
 from prunecvt.runtimes.openvino_quiet import import_openvino
 
 Array = npt.NDArray[Any]
-Backend = Literal["onnxruntime", "openvino"]
 Runner = Callable[[], None]
 
 

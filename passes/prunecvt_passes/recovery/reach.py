@@ -53,7 +53,7 @@ def reached(
         UsageError: E217, the target cannot be reached.
     """
     whole = amount(dense, dense.graph.model, target.currency, False)
-    goal, model_of = target.goal(whole), prices(groups, target.currency)
+    goal, model_of = target.goal(whole), prices(groups, target.counted)
     wanted = goal * model_of.total(model_of.sizes) / max(whole, 1)
     best: tuple[float, Bools] | None = None
     real = 0.0

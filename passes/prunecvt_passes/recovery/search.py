@@ -211,7 +211,7 @@ def _dearest(groups: Groups, budget: Budget) -> list[int]:
         for g in opened
         if stated_ratio(groups, g, budget) is None and floor_of(g, budget) < g.size
     ]
-    model_of = prices(groups, budget.target.currency if budget.target else "macs")
+    model_of = prices(groups, budget.target.counted if budget.target else "macs")
     terms = model_of.terms()
     saved = [model_of.saved(model_of.sizes, g.id, g.size, terms[g.id]) for g in free]
     return [free[k].id for k in np.argsort(-np.array(saved), kind="stable")]
