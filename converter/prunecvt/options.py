@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from prunecvt.calibration.preprocessing import Preprocessing
 from prunecvt.calibration.source import Calibration, Data, data_name, data_of
 from prunecvt.errors import UsageError
+from prunecvt.gates import check_gate
 from prunecvt.runtimes.backends import JUDGES
 from prunecvt_passes.budget import SCOPES, Budget, Scope
 from prunecvt_passes.recovery.recover import Method, Remedy
@@ -78,6 +79,9 @@ class Options:
         allow_nonfinite: take NaN and infinity among the weights.
         max_memory: bytes that file and weights may take.
         timeout: seconds that OpenVINO's conversion may take.
+        fail_if: comparisons over the report that must not hold (docs/gates.md); one that does is a
+            missed gate in the report, and exit code 6 of the command line.
+        strict_layout: whether a convolution that leaves onnxruntime's blocked path is one too.
         report: more files to write the report to: .json, .html or .md.
         force: replace existing outputs.
     """
@@ -123,6 +127,8 @@ class Options:
     allow_nonfinite: bool = False
     max_memory: int | None = None
     timeout: float = 600.0
+    fail_if: tuple[str, ...] = ()
+    strict_layout: bool = False
     report: tuple[Path, ...] = ()
     force: bool = False
 
@@ -252,7 +258,7 @@ def _plain(name: str, value: Any) -> Any:
 
     Without this, ``keep="conv*"`` would be five patterns, one of them ``*``.
     """
-    if name in ("keep", "only", "passes", "report"):
+    if name in ("keep", "only", "passes", "report", "fail_if"):
         several = (value,) if isinstance(value, (str, os.PathLike)) else tuple(value or ())
         return tuple(map(Path, several)) if name == "report" else several
     return data_of(value) if name in ("calib", "eval") else value
@@ -336,6 +342,8 @@ def _check_choices(options: Options) -> None:
     _one_of("attention_unit", options.attention_unit, get_args(AttentionUnit))
     _one_of("grouped_unit", options.grouped_unit, get_args(GroupedUnit))
     _one_of("recover", options.recover, get_args(Method))
+    for gate in options.fail_if:
+        check_gate(gate)
     _one_of("judge", options.judge, tuple(JUDGES))
     if not isinstance(options.round_to, int):
         _one_of("round_to", options.round_to, ("auto",))

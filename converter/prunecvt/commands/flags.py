@@ -252,6 +252,24 @@ ReportFiles = Annotated[
         rich_help_panel=_OUT,
     ),
 ]
+FailIf = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--fail-if",
+        metavar="EXPR",
+        help="End with code 6 where it holds of the report, such as 'latency_ratio > 0.9'; "
+        "repeatable.",
+        rich_help_panel=_OUT,
+    ),
+]
+StrictLayout = Annotated[
+    bool,
+    typer.Option(
+        "--strict-layout",
+        help="End with code 6 where a convolution leaves onnxruntime's blocked path.",
+        rich_help_panel=_OUT,
+    ),
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Replace existing files.", rich_help_panel=_OUT)
 ]

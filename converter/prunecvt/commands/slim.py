@@ -42,6 +42,8 @@ def slim(
     fp16: flags.Fp16 = False,
     bench: flags.Bench = True,
     report: flags.ReportFiles = None,
+    fail_if: flags.FailIf = None,
+    strict_layout: flags.StrictLayout = False,
     force: flags.Force = False,
     json: flags.Json = False,
     input_shape: flags.InputShapes = None,
@@ -143,13 +145,14 @@ def _pass_gates(report: Report) -> None:
         GateError: E601.
     """
     from prunecvt.errors import GateError
+    from prunecvt.report.wording import gate_value
 
     missed = [gate for gate in report.gates if not gate.passed]
     if missed:
         raise GateError(
             "E601",
-            "; ".join(f"{gate.expr} was missed: it is {gate.value:.4g}" for gate in missed),
-            help="the output was written; ask for less, or raise --max-ratio-per-layer",
+            "; ".join(f"{gate.expr}: missed ({gate_value(gate)})" for gate in missed),
+            help="the output was written all the same; see docs/errors.md",
         )
 
 
@@ -161,7 +164,7 @@ _CUTS = (
 )
 _DECIDES = (
     *_CUTS,
-    *("recover", "passes", "fold_bn", "ir", "fp16", "bench", "force"),
+    *("recover", "passes", "fold_bn", "ir", "fp16", "bench", "force", "fail_if", "strict_layout"),
     *("calib", "verify", "rtol", "atol", "allow_nonfinite"),
     *("report", "threads", "seed", "timeout"),
     *("calib_count", "noise", "eval", "resize", "crop", "scale", "mean", "std", "layout", "color"),
@@ -187,7 +190,7 @@ def options_of(given: dict[str, Any]) -> dict[str, Any]:
     from prunecvt.commands import texts
 
     found = {_RENAMED.get(name, name): given[name] for name in _DECIDES if name in given}
-    for name in ("keep", "only", "passes", "report"):
+    for name in ("keep", "only", "passes", "report", "fail_if"):
         if name in found:
             found[name] = tuple(found[name] or ())
     if "round_to" in found:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import onnx
 
+from prunecvt.gates import judged
 from prunecvt.options import Options
+from prunecvt.report.file_sizes import model_bytes
 from prunecvt.report.groups import group_rows, layer_rows
 from prunecvt.report.resolved import resolved
 from prunecvt.report.schema import (
@@ -33,7 +35,7 @@ from prunecvt.report.schema import (
     Totals,
     Verify,
 )
-from prunecvt.report.target_row import gates, target_row
+from prunecvt.report.target_row import target_row
 from prunecvt.runtimes.environment import describe
 from prunecvt.runtimes.openvino_ir import UNBOUNDED
 from prunecvt.slimming import Slimmed, file_sha256
@@ -153,24 +155,6 @@ def totals(slimmed: Slimmed, written: int) -> Totals:
     )
 
 
-def model_bytes(model: Model, path: Path | None) -> int:
-    """Bytes of a model's file and of the files of its weights; of its parts where it has none."""
-    whole: int = model.nbytes + model.proto.ByteSize()
-    if path is None:
-        return whole
-    size = int(path.stat().st_size)
-    if size >= whole:
-        return size
-    named = onnx.load(path, load_external_data=False)  # the model as loaded has forgotten them
-    files = {
-        path.parent / str(entry.value)
-        for tensor in named.graph.initializer
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return size + sum(file.stat().st_size for file in files)
-
-
 def verify_row(slimmed: Slimmed, parity: ParityCheck | None, skipped: list[str]) -> Verify | None:
     """The checks that ran; None where none did."""
     contract = slimmed.contract
@@ -226,8 +210,7 @@ def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopw
     layers = slimmed.recovery.layers if slimmed.recovery is not None else ()
     rows = group_rows(slimmed.groups, slimmed.removal, slimmed.scores, slimmed.curves, layers)
     counted = totals(slimmed, written.bytes)
-    target = target_row(slimmed.probed, options)
-    return Report(
+    report = Report(
         status="ok" if slimmed.removal.removed.any() else "nothing-to-prune",
         tool=Tool(version=VERSION),
         run=run_row(watch),
@@ -254,13 +237,14 @@ def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopw
         verify=verify_row(slimmed, written.parity, list(written.left_out)),
         accuracy=slimmed.accuracy,
         search=search_row(slimmed.searched),
-        target=target,
-        gates=gates(target),
+        target=target_row(slimmed.probed, options),
         recovery=recovery_row(slimmed.recovery, options.noise),
         latency=list(written.latency),
         layout=written.layout,
         warnings=cautions(slimmed, options, written.layout),
     )
+    gates = judged(report, options.fail_if, options.strict_layout)
+    return report.model_copy(update={"gates": gates})
 
 
 def run_row(watch: Stopwatch) -> Run:

@@ -6,6 +6,7 @@ from prunecvt.report.schema import LatencyRow, Report
 from prunecvt.report.wording import (
     cut_groups,
     cut_inexactly,
+    gate_value,
     percent,
     plural,
     recovered,
@@ -17,7 +18,7 @@ def findings(report: Report) -> list[str]:
     """Returns the caveats of a report, gravest first, one sentence or two each."""
     notes = _of_status(report)
     notes += [
-        f"Gate missed: {gate.expr} (it is {gate.value:g})."
+        f"Gate missed: {gate.expr} ({gate_value(gate)})."
         for gate in report.gates
         if not gate.passed
     ]

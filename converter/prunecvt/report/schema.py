@@ -316,10 +316,13 @@ class Verify(Record):
 
 
 class Gate(Record):
-    """A ``--fail-if`` expression and what it came to."""
+    """A ``--fail-if`` expression, a target or a layout, and what it came to.
+
+    ``value`` is the first number compared; None where it was not measured, which misses the gate.
+    """
 
     expr: str
-    value: float
+    value: float | None
     passed: bool
 
 

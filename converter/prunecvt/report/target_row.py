@@ -1,9 +1,9 @@
-"""A measured target in the report: its trials, and the gate that says whether it was met."""
+"""A measured target in the report."""
 
 from __future__ import annotations
 
 from prunecvt.options import Options
-from prunecvt.report.schema import Gate, ProbeRow, TargetRow
+from prunecvt.report.schema import ProbeRow, TargetRow
 from prunecvt.runtimes.backends import JUDGES
 from prunecvt_passes.seek import Probe, Probed
 
@@ -26,10 +26,3 @@ def target_row(probed: Probed | None, options: Options) -> TargetRow | None:
         met=probed.met,
         probes=[ProbeRow(macs=probe.macs, value=value(probe)) for probe in probed.probes],
     )
-
-
-def gates(row: TargetRow | None) -> list[Gate]:
-    """The target as a gate."""
-    if row is None:
-        return []
-    return [Gate(expr=f"target {row.text}", value=row.value, passed=row.met)]

@@ -18,6 +18,7 @@ from prunecvt.report.schema import (
     Accuracy,
     Change,
     Fidelity,
+    Gate,
     GroupRow,
     LatencyRow,
     RecoveryRow,
@@ -305,6 +306,11 @@ def search_line(row: SearchRow) -> str:
     """What a search of rates found, in one line."""
     before, after = significant(row.error.before), significant(row.error.after)
     return f"search of rates: output error {before} -> {after} in {plural(row.trials, 'trial')}"
+
+
+def gate_value(gate: Gate) -> str:
+    """What a gate compared."""
+    return "not measured" if gate.value is None else f"{gate.value:.4g}"
 
 
 def target_line(row: TargetRow) -> str:
