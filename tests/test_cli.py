@@ -31,12 +31,22 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for command in ("slim", "plan", "inspect", "verify", "bench", "convert", "env"):
+    for command in (
+        "slim",
+        "plan",
+        "inspect",
+        "verify",
+        "bench",
+        "convert",
+        "report",
+        "compare",
+        "env",
+    ):
         assert command in done.stdout
 
 
 @pytest.mark.parametrize(
-    "command", ["slim", "plan", "inspect", "verify", "bench", "convert", "env"]
+    "command", ["slim", "plan", "inspect", "verify", "bench", "convert", "report", "compare", "env"]
 )
 def test_every_command_has_help(command: str) -> None:
     done = run(command, "--help")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from prunecvt.commands.documents import compare, report
 from prunecvt.commands.judge import bench, convert, verify
 from prunecvt.commands.look import env, inspect
 from prunecvt.commands.slim import plan, slim
@@ -17,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (slim, plan, inspect, verify, bench, convert, env):
+for command in (slim, plan, inspect, verify, bench, convert, report, compare, env):
     app.command()(command)
 
 

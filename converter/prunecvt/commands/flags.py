@@ -287,6 +287,15 @@ Json = Annotated[
         "--json", help="The report as JSON on stdout, and nothing else.", rich_help_panel=_OUT
     ),
 ]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="What stdout gets: text, json, md, html, github (annotations, and the job's summary), "
+        "benchmark (for github-action-benchmark).",
+        rich_help_panel=_OUT,
+    ),
+]
 Threads = Annotated[int, typer.Option(help="Threads of the latency runs.", rich_help_panel=_RUN)]
 Seed = Annotated[int, typer.Option(help="Of everything random.", rich_help_panel=_RUN)]
 MaxMemory = Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from prunecvt.commands import flags
+from prunecvt.commands.documents import renderer
 from prunecvt.commands.terminal import Terminal, write
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def slim(
     strict_layout: flags.StrictLayout = False,
     force: flags.Force = False,
     json: flags.Json = False,
+    format: flags.Format = "text",
     input_shape: flags.InputShapes = None,
     calib: flags.Calib = None,
     calib_count: flags.CalibCount = None,
@@ -73,7 +75,10 @@ def slim(
 ) -> None:
     """Remove whole channels from a trained ONNX model, check the result, write and time it."""
     given = locals()
-    terminal = Terminal.of(quiet or json, verbose, no_color)
+    format = "json" if json else format
+    shown = format in ("text", "github")
+    terminal = Terminal.of(quiet or not shown, verbose, no_color)
+    render = renderer(format, terminal)
     out = output or model.parent / f"{model.stem}_slim.onnx"
     if plan is not None:
         _refuse_beside_plan(context)
@@ -81,17 +86,15 @@ def slim(
         _plan(terminal, {**given, "output": _plan_beside(out, plan)})
         return
     from prunecvt.api import slim as slim_model
-    from prunecvt.report.files import report_json
     from prunecvt.report.tables import summary_table
 
     with terminal.progress() as progress:
         result = slim_model(model, out, plan=plan, progress=progress, **options_of(given))
-    if json:
-        write(report_json(result.report))
-    else:
-        terminal.show(summary_table(result.report))
-        for path in reversed(result.paths.all if result.paths else []):
-            terminal.show(f"wrote {path}")
+    terminal.show(summary_table(result.report))
+    for path in reversed(result.paths.all if result.paths else []):
+        terminal.show(f"wrote {path}")
+    if format != "text":
+        write(render(result.report))
     _pass_gates(result.report)
 
 

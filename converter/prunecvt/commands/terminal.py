@@ -47,10 +47,14 @@ class Terminal:
         if isinstance(renderable, str):  # no markup, no folding: scripts read paths from it
             write(f"{renderable}\n")
             return
+        write(self.drawn(renderable))
+
+    def drawn(self, renderable: object) -> str:
+        """A table as text, for this stdout."""
         console = self.console()
         with console.capture() as captured:
             console.print(renderable)
-        write(captured.get())
+        return captured.get()
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Progress | None]:

@@ -77,6 +77,12 @@ def _measures(report: Report) -> list[str]:
     if report.recovery is not None:
         line = wording.recovery_line(report.recovery)
         lines.append(f"{line[0].upper()}{line[1:]}.")
+    if report.target is not None:
+        line = wording.target_line(report.target)
+        lines.append(f"{line[0].upper()}{line[1:]}.")
+    for gate in report.gates:
+        outcome = "passed" if gate.passed else "**missed**"
+        lines.append(f"Gate {_code(gate.expr)}: {outcome} ({wording.gate_value(gate)}).")
     rows = wording.checks(report.verify)
     text = f"Checks: {wording.checks_passed(rows)}"
     for word in ("failed", "left out"):

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prunecvt.report import wording
+from prunecvt.report.comparison import Difference
 from prunecvt.report.findings import findings
 from prunecvt.report.schema import GroupRow, LatencyRow, Report, SkippedRow
 from prunecvt_passes.cost import Cost
@@ -139,6 +140,23 @@ def bench_table(names: Sequence[str], rows: Sequence[Sequence[LatencyRow]]) -> S
         if any(not row.significant for row in every):
             parts.append(_text("~ no clear change", plain))
         return Group(*parts)
+
+    return Sheet(build)
+
+
+def differences_table(rows: Sequence[Difference]) -> Sheet:
+    """Two reports' figures side by side."""
+
+    def build(width: int, plain: bool) -> RenderableType:
+        table = _table(plain)
+        for heading in ("", "old", "new", ""):
+            right = heading in ("old", "new")
+            table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+        for row in rows:
+            style = {"worse": "red", "better": "green"}.get(row.verdict, "")
+            cells = [_text(cell, plain) for cell in (row.name, row.old, row.new)]
+            table.add_row(*cells, _text(row.verdict, plain, style))
+        return table
 
     return Sheet(build)
 

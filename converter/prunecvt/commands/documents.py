@@ -1,0 +1,127 @@
+"""``prunecvt report``, ``prunecvt compare``: reports as they are."""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prunecvt.commands import flags
+from prunecvt.commands.terminal import Terminal, write
+
+if TYPE_CHECKING:
+    from prunecvt.report.schema import Report
+
+_Report = Annotated[Path, typer.Argument(help="A report.json.", show_default=False)]
+_Newer = Annotated[Path, typer.Argument(help="A later report.json.", show_default=False)]
+_Tolerance = Annotated[float, typer.Option(help="Share that a latency ratio may move by.")]
+_Strict = Annotated[
+    bool, typer.Option("--fail-on-worse", help="End with code 6 where something got worse.")
+]
+
+
+def report(
+    path: _Report,
+    output: flags.Output = None,
+    format: flags.Format = "md",
+    force: flags.Force = False,
+    no_color: flags.NoColor = False,
+    debug: flags.Debug = False,
+) -> None:
+    """Render a report.json again: for a pull request, a page, a job's summary."""
+    from prunecvt.loading.report_file import read_report
+    from prunecvt.writing.write import from_bytes, write_set
+
+    terminal = Terminal.of(False, 0, no_color)
+    render = renderer(format, terminal)
+    text = render(read_report(path))
+    if output is None:
+        write(text)
+        return
+    write_set([from_bytes(output, text.encode("utf-8", "replace"))], inputs=[path], force=force)
+    terminal.show(f"wrote {output}")
+
+
+def compare(
+    old: _Report,
+    new: _Newer,
+    tolerance: _Tolerance = 0.05,
+    strict: _Strict = False,
+    json: flags.Json = False,
+    quiet: flags.Quiet = False,
+    no_color: flags.NoColor = False,
+    debug: flags.Debug = False,
+) -> None:
+    """Compare two reports, such as the last release's and this change's."""
+    from prunecvt.errors import GateError, UsageError
+    from prunecvt.loading.report_file import read_report
+    from prunecvt.report.comparison import differences
+    from prunecvt.report.tables import differences_table
+
+    if not 0 <= tolerance < 1:
+        raise UsageError("E201", f"--tolerance is {tolerance}", help="give a share such as 0.05")
+    terminal = Terminal.of(quiet or json, 0, no_color)
+    found = differences(read_report(old), read_report(new), tolerance)
+    if json:
+        write(json_module.dumps([asdict(row) for row in found], indent=1) + "\n")
+    else:
+        terminal.show(differences_table(found))
+    worse = [row.name for row in found if row.verdict == "worse"]
+    if strict and worse:
+        raise GateError(
+            "E602", f"worse: {', '.join(worse)}", help="see 'prunecvt compare' without the flag"
+        )
+
+
+def renderer(name: str, terminal: Terminal) -> Callable[[Report], str]:
+    """What turns a report into the text of a format.
+
+    Raises:
+        UsageError: E201, there is no such format.
+    """
+    from prunecvt.errors import UsageError
+    from prunecvt.report.ci import tracked
+    from prunecvt.report.files import RENDERERS
+    from prunecvt.report.tables import summary_table
+
+    known: dict[str, Callable[[Report], str]] = {
+        "text": lambda found: terminal.drawn(summary_table(found)),
+        "json": RENDERERS[".json"],
+        "html": RENDERERS[".html"],
+        "md": RENDERERS[".md"],
+        "github": github,
+        "benchmark": tracked,
+    }
+    if name not in known:
+        raise UsageError("E201", f"--format is '{name}'", help=f"it can be {', '.join(known)}")
+    return known[name]
+
+
+def github(report: Report) -> str:
+    """Annotations; the Markdown report goes into the job's summary where there is one.
+
+    Raises:
+        OutputError: E701, the summary cannot be written.
+    """
+    from prunecvt.errors import OutputError
+    from prunecvt.report.ci import workflow_commands
+    from prunecvt.report.files import RENDERERS
+
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        try:
+            with open(summary, "a", encoding="utf-8", errors="replace") as file:
+                file.write(RENDERERS[".md"](report) + "\n")
+        except OSError as error:
+            raise OutputError(
+                "E701",
+                "the job's summary cannot be written",
+                where=f"{summary}: {error.strerror or error}",
+                help="unset GITHUB_STEP_SUMMARY, or let it name a file",
+            ) from error
+    return workflow_commands(report)
