@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from prunecvt.commands.configured import with_variables
 from prunecvt.commands.documents import compare, report
 from prunecvt.commands.judge import bench, convert, verify
 from prunecvt.commands.look import env, inspect
@@ -19,7 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (slim, plan, inspect, verify, bench, convert, report, compare, env):
-    app.command()(command)
+    app.command()(with_variables(command))
 
 
 def _version(wanted: bool) -> None:

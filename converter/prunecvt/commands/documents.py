@@ -31,6 +31,7 @@ def report(
     format: flags.Format = "md",
     force: flags.Force = False,
     no_color: flags.NoColor = False,
+    config: flags.Config = None,
     debug: flags.Debug = False,
 ) -> None:
     """Render a report.json again: for a pull request, a page, a job's summary."""
@@ -55,6 +56,7 @@ def compare(
     json: flags.Json = False,
     quiet: flags.Quiet = False,
     no_color: flags.NoColor = False,
+    config: flags.Config = None,
     debug: flags.Debug = False,
 ) -> None:
     """Compare two reports, such as the last release's and this change's."""

@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from prunecvt.commands.configured import read_settings
 from prunecvt_passes.criteria.table import CRITERIA, DATA_FREE
 
 _CUT, _CHECK, _OUT, _RUN = "What to cut", "What to check", "What to write", "How to run"
@@ -294,6 +295,19 @@ Format = Annotated[
         help="What stdout gets: text, json, md, html, github (annotations, and the job's summary), "
         "benchmark (for github-action-benchmark).",
         rich_help_panel=_OUT,
+    ),
+]
+Config = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--config",
+        is_eager=True,
+        callback=read_settings,
+        envvar="PRUNECVT_CONFIG",
+        show_envvar=False,
+        help="TOML file with flags; else prunecvt.toml, or tool.prunecvt of pyproject.toml.",
+        show_default=False,
+        rich_help_panel=_RUN,
     ),
 ]
 Threads = Annotated[int, typer.Option(help="Threads of the latency runs.", rich_help_panel=_RUN)]

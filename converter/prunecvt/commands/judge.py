@@ -43,6 +43,7 @@ def verify(
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = 0,
     no_color: flags.NoColor = False,
+    config: flags.Config = None,
     debug: flags.Debug = False,
 ) -> None:
     """Check a slimmed model against its original: inputs and outputs, oracle, drift, OpenVINO."""
@@ -79,6 +80,7 @@ def bench(
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = 0,
     no_color: flags.NoColor = False,
+    config: flags.Config = None,
     debug: flags.Debug = False,
 ) -> None:
     """Time models against the first one, round by round, in onnxruntime and OpenVINO."""
@@ -108,6 +110,7 @@ def convert(
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = 0,
     no_color: flags.NoColor = False,
+    config: flags.Config = None,
     debug: flags.Debug = False,
 ) -> None:
     """Convert an ONNX model to OpenVINO IR as it is; FP32 unless asked."""

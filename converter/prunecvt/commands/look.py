@@ -34,6 +34,7 @@ def inspect(
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = 0,
     no_color: flags.NoColor = False,
+    config: flags.Config = None,
     debug: flags.Debug = False,
 ) -> None:
     """Show what can be cut, and what cannot and why."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from prunecvt.commands import flags
+from prunecvt.commands.configured import strongest
 from prunecvt.commands.documents import renderer
 from prunecvt.commands.terminal import Terminal, write
 
@@ -71,10 +72,11 @@ def slim(
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = 0,
     no_color: flags.NoColor = False,
+    config: flags.Config = None,
     debug: flags.Debug = False,
 ) -> None:
     """Remove whole channels from a trained ONNX model, check the result, write and time it."""
-    given = locals()
+    given = strongest(context, locals())
     format = "json" if json else format
     shown = format in ("text", "github")
     terminal = Terminal.of(quiet or not shown, verbose, no_color)
@@ -99,6 +101,7 @@ def slim(
 
 
 def plan(
+    context: typer.Context,
     model: flags.Input,
     output: flags.Output = None,
     ratio: flags.Ratio = None,
@@ -135,10 +138,11 @@ def plan(
     quiet: flags.Quiet = False,
     verbose: flags.Verbose = 0,
     no_color: flags.NoColor = False,
+    config: flags.Config = None,
     debug: flags.Debug = False,
 ) -> None:
     """Decide which channels go and write the plan, without touching the model."""
-    _plan(Terminal.of(quiet or json, verbose, no_color), locals())
+    _plan(Terminal.of(quiet or json, verbose, no_color), strongest(context, locals()))
 
 
 def _pass_gates(report: Report) -> None:
@@ -180,7 +184,7 @@ def _refuse_beside_plan(context: typer.Context) -> None:
 
     for name in _CUTS:
         source = context.get_parameter_source(name)
-        if source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP"):
+        if source is not None and source.name == "COMMANDLINE":
             raise UsageError(
                 "E207",
                 f"--{_RENAMED.get(name, name).replace('_', '-')} says nothing beside --plan",
