@@ -153,9 +153,12 @@ def test_the_command_compares_and_fails_when_asked(file: Path, tmp_path: Path) -
     report = examples.report()
     worse = tmp_path / "b.json"
     worse.write_text(report_json(changed(report, macs=report.totals.macs.after * 2)))
-    done = run("compare", file, worse)
-    assert done.returncode == 0, done.stderr
-    assert "worse" in done.stdout
+    for columns in ("80", "60", "200"):
+        done = run("compare", file, worse, COLUMNS=columns)
+        assert done.returncode == 0, done.stderr
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("MACs")]
+        assert line.split()[-1] == "worse"
+        assert all(len(line) <= int(columns) for line in done.stdout.splitlines())
     done = run("compare", file, worse, "--fail-on-worse", "--json")
     assert done.returncode == 6
     assert "E602" in done.stderr

@@ -48,7 +48,7 @@ def test_what_rounds_nothing_is_held_to_its_outputs() -> None:
 
 def test_a_difference_that_no_rounding_makes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """What OpenVINO reads has its largest weights cut off."""
-    staged = emit._staged
+    staged = emit.staged
 
     def wrong(model: Model, path: Path) -> Path:
         if path.stem == "unrounded":
@@ -58,7 +58,7 @@ def test_a_difference_that_no_rounding_makes_is_found(monkeypatch: pytest.Monkey
                     model.set_weight(name, np.minimum(values, 100))
         return staged(model, path)
 
-    monkeypatch.setattr(emit, "_staged", wrong)
+    monkeypatch.setattr(emit, "staged", wrong)
     with pytest.raises(prunecvt.VerifyError, match="E505"):
         judged(shallow())
 

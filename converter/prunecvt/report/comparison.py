@@ -53,11 +53,11 @@ def _latencies(old: Report, new: Report, tolerance: float) -> Iterator[Differenc
     tables = [{runtime(row): row for row in report.latency} for report in (old, new)]
     for name in dict.fromkeys([*tables[0], *tables[1]]):
         pair = [table.get(name) for table in tables]
-        shown = [f"{row.ratio:.3f} of the original" if row else "-" for row in pair]
+        shown = [f"{row.ratio:.3f}" if row else "-" for row in pair]
         verdict: Verdict = "not comparable"
         if pair[0] is not None and pair[1] is not None:
             verdict = _moved(pair[0], pair[1], tolerance)
-        yield Difference(f"latency, {name}", shown[0], shown[1], verdict)
+        yield Difference(f"latency ratio, {name}", shown[0], shown[1], verdict)
 
 
 def _moved(old: LatencyRow, new: LatencyRow, tolerance: float) -> Verdict:

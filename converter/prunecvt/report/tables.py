@@ -154,7 +154,8 @@ def differences_table(rows: Sequence[Difference]) -> Sheet:
             table.add_column(heading, justify="right" if right else "left", no_wrap=True)
         for row in rows:
             style = {"worse": "red", "better": "green"}.get(row.verdict, "")
-            cells = [_text(cell, plain) for cell in (row.name, row.old, row.new)]
+            name = wording.shorten(row.name, max(16, width - 40))
+            cells = [_text(cell, plain) for cell in (name, row.old, row.new)]
             table.add_row(*cells, _text(row.verdict, plain, style))
         return table
 
