@@ -31,15 +31,15 @@ def row(path: Path, judge: str, target: str, folder: Path) -> str:
     spent = time.process_time() - began
     quick = {"ir": False, "bench": False, "verify": False, "force": True}
     prunecvt.slim(path, out, plan=plan.plan, **quick)
-    probed = plan.probed
-    if probed is None:
+    found = plan.target
+    if found is None:
         raise SystemExit(f"{target} needs no search")
     _, ((latency,),) = bench_files([path, out], judge, {}, None)
     wanted = float(target.partition("=")[2])
     again = 1 / latency.ratio
     return (
         f"| {path.stem} | {judge} | {target} | {plan.after.macs / plan.before.macs:.3f} "
-        f"| {len(probed.probes)} | {1 / probed.best.value:.3f} | {again:.3f} "
+        f"| {len(found.probes)} | {found.value:.3f} | {again:.3f} "
         f"| {100 * (again / wanted - 1):+.1f} % | {spent:.1f} |"
     )
 

@@ -11,8 +11,9 @@ from models import Net
 from prunecvt_passes import oracle, runtime
 from prunecvt_passes.budget import Removal
 from prunecvt_passes.errors import UsageError
-from prunecvt_passes.graph import index
-from prunecvt_passes.model import Array
+from prunecvt_passes.graph import Graph, index
+from prunecvt_passes.model import Array, Model
+from prunecvt_passes.recovery import recover
 from prunecvt_passes.recovery.calibration import Calibration
 from prunecvt_passes.recovery.fit import Fit, Sample, Setting
 from prunecvt_passes.recovery.measure import output_error, outputs_of
@@ -181,6 +182,29 @@ def test_a_dead_channel_is_absorbed_exactly(method: str) -> None:
     assert np.flatnonzero(removal.removed[group.classes]).tolist() == [SPARE]
     recovery = case.recovered(removal, method)  # type: ignore[arg-type]
     assert recovery.before is not None and recovery.before.error > 1e-2
+    assert recovery.after is not None and recovery.after.error < 1e-9
+
+
+@pytest.mark.parametrize("useful", [True, False])
+def test_auto_looks_at_biases_only_where_a_refit_wins_nothing(
+    useful: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refit that gives back what it got wins nothing; a bias then does."""
+    tried: list[str] = []
+
+    def recorded(name: str, method: Callable[..., Model]) -> Callable[..., Model]:
+        def run(original: Graph, slim: Graph, *rest: object) -> Model:
+            tried.append(name)
+            return method(original, slim, *rest) if name == "bias" or useful else slim.model
+
+        return run
+
+    methods = {name: recorded(name, method) for name, method in recover.METHODS.items()}
+    monkeypatch.setattr(recover, "METHODS", methods)
+    case = case_of(constant_channel())
+    recovery = case.recovered(case.cut(1 / 8), "auto")
+    assert tried == (["refit"] if useful else ["refit", "bias"])
+    assert recovery.method == tried[-1]
     assert recovery.after is not None and recovery.after.error < 1e-9
 
 

@@ -144,6 +144,27 @@ def test_the_rest_of_a_walk_is_run_with_other_weights() -> None:
                 np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-5)
 
 
+def test_the_rest_of_a_walk_gives_outputs_in_the_order_of_the_graph() -> None:
+    """Late before early, an input as it is, and one that is an initializer."""
+    net = Net()
+    early = net.add("Relu", net.conv(net.first(), 8, 8))
+    late = net.conv(early, 8, 4)
+    net.output(late, shape=[None] * 4)
+    net.output(net.conv(early, 8, 3), shape=[None] * 4)
+    net.constant(np.ones(3, np.float32), "held")
+    net.output("held", shape=[3])
+    graph = graph_of(net)
+    feed = {"x": np.random.default_rng(0).standard_normal((2, 3, 6, 6)).astype(np.float32)}
+    expected = runtime.run(graph.model, feed)
+    with Walk(graph, [feed]) as walk:
+        for stop in range(len(graph.nodes) + 1):
+            walk.to(stop)
+            (found,) = walk.rest(graph)
+            assert list(found) == list(graph.outputs) == list(expected)
+            for name, values in expected.items():
+                np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-5)
+
+
 def test_a_walk_runs_changed_weights() -> None:
     graph = graph_of(branching())
     edited = index(graph.model.copy(), graph.shapes)

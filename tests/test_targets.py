@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import prunecvt
@@ -18,7 +20,8 @@ from prunecvt.report.html import render_html
 from prunecvt.report.wording import target_line
 from prunecvt.runtimes import latency
 from prunecvt_passes.budget import Removal
-from prunecvt_passes.errors import UsageError
+from prunecvt_passes.errors import UnsupportedError, UsageError
+from prunecvt_passes.recovery import agree
 from prunecvt_passes.seek import MISSED, MOST, NEAR, Probe, nearest, seek, seek_least, smallest
 from prunecvt_passes.target import Target, parse_target
 
@@ -98,9 +101,11 @@ def test_the_smallest_that_agrees_is_taken() -> None:
     found = smallest(seek_least(trials(lambda s: np.floor(10 * (1 - s)) / 4), 0.5))
     assert found.met
     assert found.best.macs == pytest.approx(0.5, abs=0.01)
-    missed = smallest(seek_least(trials(lambda s: 5.0 - s), 0.5))
+    probes = seek_least(trials(lambda s: 1.5 + abs(s - 0.75)), 0.5)
+    missed = smallest(probes)
     assert not missed.met
-    assert missed.best.macs > 0.9
+    assert missed.best.level == min(probe.level for probe in probes)
+    assert missed.best is not probes[-1]
 
 
 def test_a_trial_near_the_goal_beats_one_just_below() -> None:
@@ -139,6 +144,9 @@ def test_targets_are_read(text: str, target: Target) -> None:
         ("agreement=4MB", "E201"),
         ("macs=3ms", "E201"),
         ("fps=30", "E201"),
+        ("speedup=inf", "E201"),
+        ("latency=infms", "E201"),
+        ("bytes=1e999MB", "E201"),
     ],
 )
 def test_targets_that_cannot_be_read(text: str, code: str) -> None:
@@ -162,10 +170,19 @@ def test_targets_and_what_does_not_go_with_them(options: dict[str, Any]) -> None
     assert caught.value.code == "E207"
 
 
-def timed_as(monkeypatch: pytest.MonkeyPatch, model_ms: Callable[[Path], float]) -> None:
-    """Every inference takes what ``model_ms`` says of its file, in every runtime."""
+def timed_as(
+    monkeypatch: pytest.MonkeyPatch, model_ms: Callable[[Path], float]
+) -> list[dict[str, Any]]:
+    """Every inference takes what ``model_ms`` says of its file, twice that in OpenVINO.
 
-    def race(contenders: Any, inputs: Any, *, backend: str, **_: Any) -> latency.Race:
+    Returns:
+        What each race is given.
+    """
+    seen: list[dict[str, Any]] = []
+
+    def race(contenders: Any, inputs: Any, *, backend: str, **rest: Any) -> latency.Race:
+        seen.append({"contenders": contenders, "inputs": inputs, "backend": backend, **rest})
+
         def samples(path: Path) -> latency.Samples:
             ones = np.ones((3, 3)) * model_ms(path) * (2 if backend == "openvino" else 1)
             return latency.Samples(path.name, ones, ones, ones[:, 0], ones[:, 0], 1)
@@ -174,6 +191,7 @@ def timed_as(monkeypatch: pytest.MonkeyPatch, model_ms: Callable[[Path], float])
         return latency.Race(backend, 1, {}, latency.Schedule(), found)  # type: ignore[arg-type]
 
     monkeypatch.setattr(probing, "race", race)
+    return seen
 
 
 def test_a_model_is_cut_to_its_speed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +216,61 @@ def test_milliseconds_are_those_of_the_slower_runtime(monkeypatch: pytest.Monkey
     assert report.totals.bytes.after == pytest.approx(3e6, rel=0.05)
 
 
+def test_trials_are_timed_as_the_report_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    folded: list[set[str]] = []
+
+    def weighed(path: Path) -> float:
+        folded.append({node.op_type for node in onnx.load(path).graph.node})
+        return path.stat().st_size / 1e6
+
+    seen = timed_as(monkeypatch, weighed)
+    shape = {"input": (3, 1, 32, 32)}
+    for fold in (True, False):
+        folded.clear()
+        options = {"threads": 2, "input_shape": shape, "fold_bn": fold, **QUICK}
+        report = prunecvt.slim(RESNET, target="latency=0.7", **options).report
+        assert report.target is not None
+        assert report.target.met
+        originals, trials = folded[::2], folded[1::2]
+        assert all("BatchNormalization" in ops for ops in originals)
+        assert all(("BatchNormalization" in ops) is not fold for ops in trials)
+    for given in seen:
+        assert given["threads"] == 2
+        assert [values.shape for values in given["inputs"].values()] == [(3, 1, 32, 32)]
+        assert given["contenders"][0].onnx == RESNET
+
+
+def test_what_is_fast_enough_is_left_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed_as(monkeypatch, lambda path: path.stat().st_size / 1e6)
+    report = prunecvt.slim(RESNET, target="latency=1000ms", **QUICK).report
+    assert report.target is not None
+    assert report.target.met
+    assert report.status == "nothing-to-prune"
+
+
+def test_a_runtime_that_does_not_run_the_model_names_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def race(*_: Any, **__: Any) -> latency.Race:
+        raise UnsupportedError("E412", "no kernel", where="somewhere")
+
+    monkeypatch.setattr(probing, "race", race)
+    with pytest.raises(UnsupportedError) as caught:
+        prunecvt.slim(RESNET, target="speedup=2", **QUICK)
+    assert caught.value.code == "E412"
+    assert "--judge openvino" in caught.value.help
+
+
+@pytest.mark.parametrize("command", ["plan", "slim --dry-run"])
+def test_a_plan_that_misses_ends_with_6_too(command: str, tmp_path: Path) -> None:
+    name, *dry = command.split()
+    flags = ["--target", "latency=0.000001", "-o", tmp_path / f"p.{'onnx' if dry else 'json'}"]
+    done = run(name, RESNET, *dry, *flags)
+    assert done.returncode == 6, done.stderr
+    assert "target latency=0.000001: " in done.stdout
+    assert list(tmp_path.glob("*.json"))
+
+
 def test_a_missed_target_is_written_and_ends_with_6(tmp_path: Path) -> None:
     """A millionth of the latency is out of reach, whatever the machine does meanwhile."""
     out = tmp_path / "s.onnx"
@@ -218,17 +291,52 @@ def test_a_model_is_made_faster_in_earnest(tmp_path: Path) -> None:
     assert (tmp_path / "p.json").exists()
 
 
-def test_the_smallest_model_that_agrees() -> None:
-    report = prunecvt.slim(
-        RESNET, target="agreement=0.97", calib=DATA, calib_count=128, scope="layer", **QUICK
-    ).report
+@pytest.mark.parametrize("recover", ["auto", "moments", "bias", "none"])
+def test_the_smallest_model_that_agrees(recover: str) -> None:
+    """What the gate says is what recovery says of the model that is written."""
+    given = {"calib": DATA, "calib_count": 128, "scope": "layer", "recover": recover, **QUICK}
+    slimmed = prunecvt.slim(RESNET, target="agreement=0.97", **given)
+    report = slimmed.report
     assert report.target is not None
     assert report.target.judge == ["held-out data"]
     assert report.target.met
     assert report.target.value >= 0.97
-    least = min(probe.macs for probe in report.target.probes if probe.value >= 0.97)
-    assert report.totals.macs.ratio == pytest.approx(least)
-    assert report.totals.macs.ratio < 0.9
+    if recover != "none":
+        assert report.recovery is not None
+        assert report.recovery.after.top1_agree == report.target.value
+    tried = {round(probe.macs, 6) for probe in report.target.probes}
+    assert round(report.totals.macs.ratio, 6) in tried
+    if recover == "auto":
+        assert report.totals.macs.ratio < 0.7
+
+
+def test_a_trial_that_does_not_hold_in_full_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A whole recovery that spoils every model but the largest of those tried."""
+    spoiled: list[float] = []
+
+    def spoil(self: Any, probe: Probe) -> Probe:
+        meeting = [each.macs for each, _ in self.made.values() if each.level <= 1]
+        if probe.macs < max(meeting):
+            spoiled.append(probe.macs)
+            return replace(probe, level=2.0, value=0.0)
+        return probe
+
+    monkeypatch.setattr(agree._Trials, "in_full", spoil)
+    given = {"calib": DATA, "calib_count": 64, "scope": "layer", "recover": "moments", **QUICK}
+    planned = prunecvt.plan(RESNET, target="agreement=0.9", **{**given})
+    assert planned.target is not None
+    assert planned.target.met
+    assert spoiled == sorted(spoiled)
+    assert spoiled
+    assert planned.after.macs / planned.before.macs > max(spoiled)
+
+
+def test_only_the_whole_model_agrees_entirely() -> None:
+    found = smallest(seek_least(trials(lambda share: 0.0 if share >= 1 else 2.0), 0.5))
+    assert found.met
+    assert found.best.macs == 1.0
 
 
 @pytest.mark.parametrize("model", ["digits_resnet", "digits_unet"])

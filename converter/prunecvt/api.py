@@ -22,7 +22,8 @@ from prunecvt.report.assemble import (
     skipped_rows,
 )
 from prunecvt.report.groups import group_rows
-from prunecvt.report.schema import GroupRow, Port, Report, SkippedRow
+from prunecvt.report.schema import GroupRow, Port, Report, SkippedRow, TargetRow
+from prunecvt.report.target_row import target_row
 from prunecvt.slimming import Slimmed, analyse, costs, slim_in_memory
 from prunecvt_passes.budget import Removal
 from prunecvt_passes.cost import Cost, cost
@@ -47,7 +48,7 @@ class Planned:
         options: the choices it was made with.
         groups, skipped: what can be cut and what cannot, with reasons.
         before, after: what the model costs, whole and cut.
-        probed: the trials for a target that has to be measured; None where there was none.
+        target: the trials for a target that has to be measured; None where there was none.
     """
 
     plan: Plan
@@ -57,7 +58,7 @@ class Planned:
     skipped: list[SkippedRow]
     before: Cost
     after: Cost
-    probed: Probed | None = None
+    target: TargetRow | None = None
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,8 @@ def plan(model: Loadable, **options: Any) -> Planned:
     rows = group_rows(groups, removal, facts.get(Scores), facts.get(Curves))
     made = write_down(groups, removal, sha256)
     before, after = costs(facts, chosen)
-    probed = facts.values.get(Probed)
-    return Planned(made, model, chosen, rows, skipped_rows(groups), before, after, probed)
+    target = target_row(facts.values.get(Probed), None, chosen)
+    return Planned(made, model, chosen, rows, skipped_rows(groups), before, after, target)
 
 
 def apply(

@@ -55,8 +55,8 @@ class Options:
         allow_inexact: also cut what a normalisation works across; such groups are marked.
         recover: how accuracy is won back: ``none``; ``bias`` puts the mean of what was removed into
             biases; ``moments`` matches each layer's means and deviations; ``refit`` fits the kept
-            weights to the original's activations; ``auto`` is what agrees best on held-out
-            calibration data (bias, refit or none), ``none`` without such data.
+            weights to the original's activations; ``auto`` is a refit where it
+            agrees better on held-out calibration data, else a bias where that does, else none.
         passes: names of installed passes (entry points ``prunecvt.passes``) to run after the cut.
         fold_bn: fold BatchNormalization into the written model.
         input_shape: input -> sizes, for dynamic inputs.

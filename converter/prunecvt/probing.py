@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from prunecvt.runtimes.inputs import latency_inputs
-from prunecvt.runtimes.latency import Contender, race, ratio_interval
+from prunecvt.runtimes.latency import Contender, Race, race, ratio_interval
 from prunecvt.runtimes.runners import Array, Backend
 from prunecvt.writing.staged_model import staged
 from prunecvt_passes.budget import Budget
-from prunecvt_passes.errors import UsageError
+from prunecvt_passes.errors import UnsupportedError, UsageError
 from prunecvt_passes.fold import fold_batch_norms
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.normalise import Dense, Source
@@ -99,17 +99,11 @@ class _Trials:
 
     def _timed(self, cut: Cut) -> Probe:
         model = fold_batch_norms(cut.model) if self.cuts.budget.fold else cut.model
-        path = staged(model, self.folder / f"{len(self.made)}" / "model.onnx")
+        path = staged(model, self.folder / "trial" / "model.onnx")
         contenders = [Contender("before", self.original), Contender("after", path)]
         worst = Probe(cut.removal, cut.macs, 0.0, 0.0)
         for backend in self.probing.judge:
-            run = race(
-                contenders,
-                self.inputs,
-                backend=backend,
-                threads=self.probing.threads,
-                patience=PATIENCE_S,
-            )
+            run = self._race(contenders, backend)
             before, after = run.judged_ms(0), run.judged_ms(1)
             ratio, _ = ratio_interval(before, after)
             whole = float(np.median(before)) if self.target.absolute else 1.0
@@ -119,3 +113,18 @@ class _Trials:
                 worst = Probe(cut.removal, cut.macs, level, value)
                 self.dense = whole / self.target.amount
         return worst
+
+    def _race(self, contenders: list[Contender], backend: Backend) -> Race:
+        threads, patience = self.probing.threads, PATIENCE_S
+        try:
+            return race(
+                contenders, self.inputs, backend=backend, threads=threads, patience=patience
+            )
+        except UnsupportedError as error:
+            other = "openvino" if backend == "onnxruntime" else "onnxruntime"
+            raise UnsupportedError(
+                error.code,
+                error.message,
+                where=error.where.replace(str(self.folder), "").lstrip("/"),
+                help=f"take another runtime with --judge {other}, or a target of macs",
+            ) from error

@@ -86,6 +86,9 @@ def seek(attempt: Try, start: float, dense: Callable[[], float]) -> list[Probe]:
             low = (low[0], (1 + low[1]) / 2) if moved == "high" else low
             high, moved = (share, found.level), "high"
         high = high if high[1] else (1.0, dense() if found else 0.0)
+        if 0 < high[1] <= 1 and high[0] == 1.0:  # the whole model is fast enough
+            probes.at(1.0)
+            break
         share = _between(low, high, bisect=again or found is None)
     return probes.made
 
@@ -101,11 +104,19 @@ def seek_least(attempt: Try, start: float) -> list[Probe]:
         else:
             high = share
         share = (low + high) / 2
+    if all(probe.level > 1 for probe in probes.made):
+        probes.at(1.0)
     return probes.made
 
 
 def nearest(probes: list[Probe]) -> Probed:
-    """The trial that is nearest to the goal if one is near, else the slowest of those below it."""
+    """The trial nearest to the goal if one is near, else the slowest of those below it.
+
+    The whole model where that is fast enough.
+    """
+    whole = [probe for probe in probes if probe.macs >= 1 and probe.level <= 1 + NEAR]
+    if whole:
+        return Probed(whole[0], tuple(probes), True)
     best = min(probes, key=lambda probe: abs(probe.level - 1))
     below = [probe for probe in probes if probe.level < 1]
     if abs(best.level - 1) > MISSED and below:
@@ -118,7 +129,8 @@ def smallest(probes: list[Probe]) -> Probed:
     reach = [probe for probe in probes if probe.level <= 1]
     if reach:
         return Probed(min(reach, key=lambda probe: probe.macs), tuple(probes), True)
-    return Probed(min(probes, key=lambda probe: probe.level), tuple(probes), False)
+    best = min(probes, key=lambda probe: (probe.level, -probe.macs))
+    return Probed(best, tuple(probes), False)
 
 
 def take_probed(probed: Probed) -> Removal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -62,7 +63,7 @@ def parse_target(text: str) -> Target:
     """
     currency, _, stated = text.partition("=")
     amount, unit = _amount(currency, stated.strip().upper())
-    if amount != amount or currency not in (*_COUNTED, *_PROBED, "speedup"):
+    if not math.isfinite(amount) or currency not in (*_COUNTED, *_PROBED, "speedup"):
         raise UsageError("E201", f"--target {text} cannot be read", help=_HELP)
     absolute = bool(unit)
     if amount <= 0 or (currency == "speedup" and amount < 1):

@@ -278,7 +278,7 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Write only the plan; nothing is recovered, checked or measured.",
+        help="Write only the plan; no model is checked, measured or written.",
         rich_help_panel=_OUT,
     ),
 ]

@@ -119,6 +119,8 @@ def plan(
     attention_unit: flags.AttentionUnit = "head",
     grouped_unit: flags.GroupedUnit = "channel",
     allow_inexact: flags.AllowInexact = False,
+    recover: flags.Recover = "auto",
+    fold_bn: flags.FoldBn = True,
     force: flags.Force = False,
     json: flags.Json = False,
     input_shape: flags.InputShapes = None,
@@ -133,6 +135,7 @@ def plan(
     layout: flags.Layout = "auto",
     color: flags.Color = "auto",
     allow_nonfinite: flags.Nonfinite = False,
+    threads: flags.Threads = 1,
     seed: flags.Seed = 0,
     max_memory: flags.MaxMemory = None,
     quiet: flags.Quiet = False,
@@ -151,16 +154,17 @@ def _pass_gates(report: Report) -> None:
     Raises:
         GateError: E601.
     """
-    from prunecvt.errors import GateError
     from prunecvt.report.wording import gate_value
 
     missed = [gate for gate in report.gates if not gate.passed]
     if missed:
-        raise GateError(
-            "E601",
-            "; ".join(f"{gate.expr}: missed ({gate_value(gate)})" for gate in missed),
-            help="the output was written all the same; see docs/errors.md",
-        )
+        raise _missed("; ".join(f"{gate.expr}: missed ({gate_value(gate)})" for gate in missed))
+
+
+def _missed(what: str) -> Exception:
+    from prunecvt.errors import GateError
+
+    return GateError("E601", what, help="the output was written all the same; see docs/errors.md")
 
 
 _RENAMED = {"max_ratio": "max_ratio_per_layer"}
@@ -213,6 +217,7 @@ def _plan(terminal: Terminal, given: dict[str, Any]) -> None:
     from prunecvt.api import plan as plan_model
     from prunecvt.options import Options
     from prunecvt.report.tables import plan_table
+    from prunecvt.report.wording import target_line
     from prunecvt.writing.write import check_targets, from_bytes, write_set
 
     model: Path = given["model"]
@@ -225,9 +230,13 @@ def _plan(terminal: Terminal, given: dict[str, Any]) -> None:
     write_set([from_bytes(out, text.encode())], inputs=[model], force=given["force"])
     if given["json"]:
         write(text)
-        return
-    terminal.show(plan_table(planned.groups, planned.skipped, planned.before, planned.after))
-    terminal.show(f"wrote {out}")
+    else:
+        terminal.show(plan_table(planned.groups, planned.skipped, planned.before, planned.after))
+        if planned.target is not None:
+            terminal.show(target_line(planned.target))
+        terminal.show(f"wrote {out}")
+    if planned.target is not None and not planned.target.met:
+        raise _missed(target_line(planned.target))
 
 
 def _plan_beside(out: Path, replayed: Path | None) -> Path:

@@ -237,7 +237,7 @@ def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopw
         verify=verify_row(slimmed, written.parity, list(written.left_out)),
         accuracy=slimmed.accuracy,
         search=search_row(slimmed.searched),
-        target=target_row(slimmed.probed, options),
+        target=target_row(slimmed.probed, slimmed.recovery, options),
         recovery=recovery_row(slimmed.recovery, options.noise),
         latency=list(written.latency),
         layout=written.layout,

@@ -12,7 +12,7 @@ def resolved(slimmed: Slimmed, options: Options) -> dict[str, str]:
     found = {}
     if slimmed.scores is not None:
         found["criterion"] = slimmed.scores.criterion
-        found["scope"] = options.budget.way
+        found["scope"] = "global" if options.threshold is not None else options.budget.way
         found["round_to"] = str(STEP)
     if slimmed.recovery is not None:
         found["recover"] = slimmed.recovery.method

@@ -5,11 +5,17 @@ from __future__ import annotations
 from prunecvt.options import Options
 from prunecvt.report.schema import ProbeRow, TargetRow
 from prunecvt.runtimes.backends import JUDGES
+from prunecvt_passes.recovery.recover import Recovery
 from prunecvt_passes.seek import Probe, Probed
 
 
-def target_row(probed: Probed | None, options: Options) -> TargetRow | None:
-    """The trials and what was taken; None where nothing had to be measured."""
+def target_row(
+    probed: Probed | None, recovery: Recovery | None, options: Options
+) -> TargetRow | None:
+    """The trials and what was taken; None where nothing had to be measured.
+
+    An agreement is that of the model as it was recovered in the end.
+    """
     target = options.budget.target
     if probed is None or target is None:
         return None
@@ -18,11 +24,14 @@ def target_row(probed: Probed | None, options: Options) -> TargetRow | None:
     def value(probe: Probe) -> float:
         return 1 / max(probe.value, 1e-9) if speed else probe.value
 
-    timed = target.currency == "latency"
+    timed, found, met = target.currency == "latency", value(probed.best), probed.met
+    if not timed and recovery is not None and recovery.after is not None:
+        found = recovery.after.agreement or 0.0
+        met = found >= target.amount
     return TargetRow(
         text=options.target,
         judge=list(JUDGES[options.judge]) if timed else ["held-out data"],
-        value=value(probed.best),
-        met=probed.met,
+        value=found,
+        met=met,
         probes=[ProbeRow(macs=probe.macs, value=value(probe)) for probe in probed.probes],
     )

@@ -310,7 +310,7 @@ def search_line(row: SearchRow) -> str:
 
 def gate_value(gate: Gate) -> str:
     """What a gate compared."""
-    return "not measured" if gate.value is None else f"{gate.value:.4g}"
+    return "not measured" if gate.value is None else f"{gate.value:.6g}"
 
 
 def target_line(row: TargetRow) -> str:

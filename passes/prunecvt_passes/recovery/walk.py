@@ -90,14 +90,15 @@ class Walk:
         """
         nodes = [node for node in edited.nodes[self.at :] if node.scope == 0]
         made = {name for node in nodes for name in node.outputs}
-        here = [name for name in edited.outputs if name not in made]
-        found: list[dict[str, Array]] = [
-            {name: self.store.get(batch, name) for name in here} for batch in range(self.batches)
-        ]
+        weights, found = edited.model.weights, []
         keep = [name for name in edited.outputs if name in made]
-        if keep:
-            for batch, values in self._results(edited, nodes, keep):
-                found[batch].update(values)
+        results = [values for _, values in self._results(edited, nodes, keep)] if keep else []
+        for batch in range(self.batches):
+            values = {name: weights[name] for name in edited.outputs if name in weights}
+            values.update(results[batch] if keep else {})
+            held = (name for name in edited.outputs if name not in values)
+            values.update({name: self.store.get(batch, name) for name in held})
+            found.append({name: values[name] for name in edited.outputs})
         return found
 
     def _run(self, nodes: Sequence[Node], keep: Sequence[str]) -> None:
