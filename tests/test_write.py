@@ -129,6 +129,33 @@ def test_a_failure_of_any_call_leaves_all_old_or_all_new(
     assert first_unfailing(tmp_path, failure, old=old) > 15
 
 
+@pytest.mark.parametrize("error", [PermissionError(errno.EPERM, "no"), NotImplementedError()])
+@pytest.mark.parametrize("fails", [True, False])
+def test_where_nothing_can_be_linked_old_files_are_copied(
+    error: Exception, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every link fails, as on a FAT drive; the last file cannot be renamed into place."""
+    write_set(parts(tmp_path, "old"))
+    replace = os.replace
+
+    def unlinked(*_: Any, **__: Any) -> None:
+        raise error
+
+    def unrenamed(source: Any, target: Any) -> None:
+        if fails and Path(target) == tmp_path / NAMES[-1] and "old" not in Path(source).parts:
+            raise OSError(errno.EIO, "broken")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "link", unlinked)
+    monkeypatch.setattr(os, "replace", unrenamed)
+    if fails:
+        with pytest.raises(OutputError):
+            write_set(parts(tmp_path), force=True)
+    else:
+        write_set(parts(tmp_path), force=True)
+    assert contents(tmp_path) == whole("old" if fails else "new")
+
+
 def test_a_set_is_written_and_nothing_else(tmp_path: Path) -> None:
     write_set(parts(tmp_path))
     assert contents(tmp_path) == whole("new")

@@ -230,7 +230,9 @@ class _Transaction:
             old = self.staging[target.parent].old / target.name
             try:
                 os.link(target, old, follow_symlinks=False)  # no rename: it never is away
-            except (OSError, NotImplementedError):  # a system without links
+            except (OSError, NotImplementedError):
+                # no hard links here: FAT, some network shares, or no right to make them; Python
+                # raises NotImplementedError where links cannot be told not to be followed
                 shutil.copy2(target, old, follow_symlinks=False)
         self.replaced.append((target, old))
         os.replace(self.staged[target], target)
