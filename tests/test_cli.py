@@ -46,7 +46,8 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["slim", "plan", "inspect", "verify", "bench", "convert", "report", "compare", "env"]
+    "command",
+    ["slim", "plan", "sweep", "inspect", "verify", "bench", "convert", "report", "compare", "env"],
 )
 def test_every_command_has_help(command: str) -> None:
     done = run(command, "--help")

@@ -13,6 +13,8 @@ PrunecvtError
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class PrunecvtError(Exception):
     """Anything prunecvt refuses or fails at.
@@ -37,6 +39,10 @@ class PrunecvtError(Exception):
         self.node = node
         self.help = help
 
+    def __reduce__(self) -> tuple[Callable[..., PrunecvtError], tuple[object, ...]]:
+        """How it goes from one process to another, keywords and all."""
+        return _made, (type(self), self.code, self.message, self.where, self.node, self.help)
+
     def __str__(self) -> str:
         """Returns the three-line form that the command line prints."""
         lines = [f"error[{self.code}]: {self.message}"]
@@ -45,6 +51,12 @@ class PrunecvtError(Exception):
         if self.help:
             lines.append(f"  help: {self.help}")
         return "\n".join(lines)
+
+
+def _made(
+    kind: type[PrunecvtError], code: str, message: str, where: str, node: str, help: str
+) -> PrunecvtError:
+    return kind(code, message, where=where, node=node, help=help)
 
 
 class UsageError(PrunecvtError):

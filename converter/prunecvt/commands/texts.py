@@ -53,6 +53,20 @@ def ratios(texts: list[str]) -> dict[str, float]:
     return found
 
 
+def numbers(flag: str, text: str) -> list[float]:
+    """Reads numbers with commas between; none from an empty text.
+
+    Raises:
+        UsageError: E201, a text of another form.
+    """
+    try:
+        return [float(each) for each in text.split(",") if each.strip()]
+    except ValueError as error:
+        raise UsageError(
+            "E201", f"{flag} {text} cannot be read", help="write 0.1,0.2,0.3"
+        ) from error
+
+
 def multiple(text: str) -> str | int:
     """Reads ``auto`` or a multiple of channels.
 

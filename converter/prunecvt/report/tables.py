@@ -19,6 +19,7 @@ from prunecvt.report import wording
 from prunecvt.report.comparison import Difference
 from prunecvt.report.findings import findings
 from prunecvt.report.schema import GroupRow, LatencyRow, Report, SkippedRow
+from prunecvt.report.sweep import SweepReport
 from prunecvt_passes.cost import Cost
 
 MOST_CAUSES = 8
@@ -140,6 +141,29 @@ def bench_table(names: Sequence[str], rows: Sequence[Sequence[LatencyRow]]) -> S
         if any(not row.significant for row in every):
             parts.append(_text("~ no clear change", plain))
         return Group(*parts)
+
+    return Sheet(build)
+
+
+def sweep_table(report: SweepReport) -> Sheet:
+    """Every point of a sweep; a star at those that no other beats."""
+
+    def build(width: int, plain: bool) -> RenderableType:
+        table = _table(plain)
+        table.add_column("", no_wrap=True)
+        measure = next((point.measure for point in report.points if point.measure), "quality")
+        runtimes = [wording.runtime(row) for row in report.points[0].latency]
+        for heading in ("MACs left", *(name.split(",")[0] for name in runtimes), measure, "best"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for point in report.points:
+            ratios = [f"{row.ratio:.3f}{_flags(row)}" for row in point.latency]
+            quality = (
+                wording.UNKNOWN if point.quality is None else wording.percent(point.quality, 2)
+            )
+            cells = [wording.percent(point.macs), *ratios, quality, "*" if point.best else ""]
+            table.add_row(_text(point.name, plain), *cells)
+        note = "latency over the original's; *: no point is faster and as good; ~: no clear change"
+        return Group(table, Text(), _text(note, plain, "dim"))
 
     return Sheet(build)
 
