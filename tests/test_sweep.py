@@ -115,7 +115,8 @@ def test_the_command_prints_a_table(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert all(len(line) <= 80 for line in lines if not line.startswith("wrote "))
-    assert [line.split()[0] for line in lines if "=" in line and " % " in line] == ["ratio=0.2", "macs=0.9"]
+    names = [line.split()[0] for line in lines if "=" in line and " % " in line]
+    assert names == ["ratio=0.2", "macs=0.9"]
     done = run("sweep", RESNET, *flags, "--json")
     assert json.loads(done.stdout) == json.loads((tmp_path / "sweep.json").read_text())
     assert run("sweep", RESNET, "--ratios", "much", "-o", tmp_path).returncode == 2
