@@ -137,6 +137,38 @@ def test_a_plan_says_what_would_be_left(tmp_path: Path) -> None:
     assert re.search(r"^\d+ of \d+ groups cut; ", done.stdout, re.MULTILINE)
 
 
+def test_verify_takes_what_was_recovered_and_not_what_was_damaged(tmp_path: Path) -> None:
+    """The oracle speaks of the cut alone; the report beside tells that it went on from there."""
+    import onnx
+    from onnx import numpy_helper
+
+    out = tmp_path / "s.onnx"
+    data = ["--calib", SAMPLES / "digits_calib.npz", "--calib-count", "64"]
+    done = run("slim", RESNET, "-o", out, *QUICK, *data, "--recover", "bias")
+    assert done.returncode == 0, done.stderr
+    done = run("verify", RESNET, out)
+    assert done.returncode == 0, done.stderr
+    assert "recovered by bias" in done.stdout
+    model = onnx.load(out)
+    weight = next(w for w in model.graph.initializer if len(w.dims) == 4)
+    weight.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(weight), weight.name))
+    onnx.save(model, out)
+    done = run("verify", RESNET, out)
+    assert (done.returncode, "E504" in done.stderr) == (5, True)
+
+
+def test_a_model_that_is_not_there_is_said_before_outputs_that_are(tmp_path: Path) -> None:
+    (tmp_path / "s.onnx").write_text("old")
+    done = run("slim", tmp_path / "typo.onnx", "-o", tmp_path / "s.onnx")
+    assert (done.returncode, "E301" in done.stderr) == (3, True), done.stderr
+
+
+@pytest.mark.parametrize("flags", [["--strict-layout"], ["--fail-if", "macs_ratio > 1"]])
+def test_a_dry_run_makes_no_report_for_gates(flags: list[str], tmp_path: Path) -> None:
+    done = run("slim", RESNET, "--dry-run", "-o", tmp_path / "s.onnx", *flags)
+    assert (done.returncode, "E207" in done.stderr) == (2, True)
+
+
 def test_wrong_options_are_said_before_files_that_are_there(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text("old")
     for command, out in (("plan", tmp_path / "p.json"), ("slim", tmp_path / "p.onnx")):

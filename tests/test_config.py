@@ -111,9 +111,16 @@ def test_several_values_in_a_variable_are_parted_by_spaces(
     assert min(shares.values()) < 1.0
 
 
+@pytest.mark.parametrize("name", ["PRUNECVT_NO_BENCH", "PRUNECVT_RUOND_TO", "PRUNECVT_FAIL_IF"])
+def test_a_variable_of_no_flag_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+    done = run("plan", RESNET, "-o", "p.json")
+    assert (done.returncode, "E227" in done.stderr, name in done.stderr) == (2, True, True)
+
+
 @pytest.mark.parametrize(
     "text",
-    ["ratios = 0.4", "ratio = ", "[tools]\nratio = 0.4", "[slim]\nwidth = 3", "config = 'a'"],
+    ["rations = 0.4", "ratio = ", "[tools]\nratio = 0.4", "[slim]\nwidth = 3", "config = 'a'"],
 )
 def test_what_is_no_setting_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(text)

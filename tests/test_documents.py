@@ -49,6 +49,14 @@ def test_a_report_is_rendered_again_as_it_was(name: str, file: Path, tmp_path: P
     assert run("report", file, "--format", name).stdout == out.read_text()
 
 
+@pytest.mark.parametrize("ending", FORMATS.values())
+def test_a_file_gets_what_its_ending_says(ending: str, file: Path, tmp_path: Path) -> None:
+    out = tmp_path / f"out{ending}"
+    assert run("report", file, "-o", out).returncode == 0
+    assert out.read_text() == RENDERERS[ending](examples.report())
+    assert run("report", file, "-o", tmp_path / "out.pdf").returncode == 2
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"schema_version": 2}', "\x00"])
 def test_what_is_no_report_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text(text)

@@ -60,6 +60,15 @@ def test_what_was_not_measured_is_missed(text: str) -> None:
     assert "not measured" in render_html(report.model_copy(update={"gates": [gate]}))
 
 
+def test_agreement_on_random_input_is_not_measured() -> None:
+    report = examples.troubled()
+    assert report.verify is not None and report.verify.fidelity is not None
+    fidelity = report.verify.fidelity.model_copy(update={"data": "random", "top1_agree": 1.0})
+    verify = report.verify.model_copy(update={"fidelity": fidelity})
+    (gate,) = judged(report.model_copy(update={"verify": verify}), ["agreement < 0.98"])
+    assert (gate.passed, gate.value) == (False, None)
+
+
 @pytest.mark.parametrize(
     "text",
     [

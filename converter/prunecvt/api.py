@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import onnx
 
 from prunecvt.emit import Progress, emit
 from prunecvt.errors import UsageError
-from prunecvt.loading.load import Loadable
+from prunecvt.loading.load import Loadable, load
 from prunecvt.loading.plan_file import read_plan
 from prunecvt.options import Options
 from prunecvt.paths import Paths
@@ -172,6 +173,8 @@ def slim(
     paths = None
     if out is not None:
         read = None if isinstance(plan, Plan) else plan
+        if isinstance(model, (str, os.PathLike)) and not os.path.exists(model):
+            load(model)  # says so, before anything is said of the output
         paths = Paths.beside(Path(out), chosen, replayed=Path(read) if read else None)
         paths.check(model, chosen)
     elif chosen.report:

@@ -24,6 +24,7 @@ _AMOUNTS = {
     "threshold": None,
 }  # and what each is where it is not given
 _RANKS = ("DEFAULT", "DEFAULT_MAP", "ENVIRONMENT", "PROMPT", "COMMANDLINE")
+_SPACED = {"fail_if"}  # a variable's values are parted by spaces, which these hold
 _PATHS = {"output", "calib", "eval", "plan", "report"}
 
 
@@ -31,7 +32,7 @@ def with_variables(command: Callable[..., None]) -> Callable[..., None]:
     """Gives every flag of a command its environment variable."""
     for name, hint in get_type_hints(command, include_extras=True).items():
         for option in getattr(hint, "__metadata__", ()):
-            if isinstance(option, OptionInfo) and name != "config":
+            if isinstance(option, OptionInfo) and name not in ("config", *_SPACED):
                 long = [each for each in option.param_decls or () if each.startswith("--")]
                 flag = long[0].partition("/")[0].lstrip("-") if long else name
                 option.envvar = PREFIX + flag.replace("-", "_").upper()
@@ -45,6 +46,7 @@ def read_settings(context: typer.Context, config: Path | None) -> Path | None:
     Raises:
         UsageError: E227, the file cannot be read, or holds what is no flag.
     """
+    _check_environment(context)
     found = (config, True) if config is not None else _nearest()
     if found is not None and not context.resilient_parsing:
         path, whole = found
@@ -65,6 +67,21 @@ def strongest(context: typer.Context, given: dict[str, Any]) -> dict[str, Any]:
     ranks = {name: _RANKS.index(source.name) if source else 0 for name, source in sources.items()}
     weaker = {name: _AMOUNTS[name] for name in ranks if ranks[name] < max(ranks.values())}
     return {**given, **weaker}
+
+
+def _check_environment(context: typer.Context) -> None:
+    """Refuses variables that would be looked at by nothing, such as ``PRUNECVT_NO_BENCH``."""
+    known = {PREFIX + name.upper() for name in _every_flag(context) - _SPACED}
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            raise _refusal("no flag has this variable", name)
+
+
+def _every_flag(context: typer.Context) -> set[str]:
+    """Flags of all commands, without dashes."""
+    group: Any = context.parent.command if context.parent is not None else None
+    commands: dict[str, Any] = getattr(group, "commands", {})
+    return {name for command in commands.values() for name in _names(command)}
 
 
 def _names(command: Any) -> dict[str, str]:
@@ -110,7 +127,7 @@ def _flags(path: Path, whole: bool, context: typer.Context) -> dict[str, Any]:
     table = ours if isinstance(ours, dict) else document if whole else {}
     group: Any = context.parent.command if context.parent is not None else None
     commands: dict[str, Any] = getattr(group, "commands", {})
-    known = {name for command in commands.values() for name in _names(command)} - {"config"}
+    known = _every_flag(context) - {"config"}
     tables = {name: table[name] for name in commands if isinstance(table.get(name), dict)}
     for held in (table, *tables.values()):
         for key, value in held.items():

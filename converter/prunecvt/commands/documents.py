@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from prunecvt.report.schema import Report
 
 _Report = Annotated[Path, typer.Argument(help="A report.json.", show_default=False)]
+_Output = Annotated[
+    Optional[Path], typer.Option("--output", "-o", help="A file; stdout where none is given.")
+]
 _Newer = Annotated[Path, typer.Argument(help="A later report.json.", show_default=False)]
 _Tolerance = Annotated[float, typer.Option(help="Share that a latency ratio may move by.")]
 _Strict = Annotated[
@@ -27,18 +30,20 @@ _Strict = Annotated[
 
 def report(
     path: _Report,
-    output: flags.Output = None,
-    format: flags.Format = "md",
+    output: _Output = None,
+    format: flags.Format = "auto",
     force: flags.Force = False,
     no_color: flags.NoColor = False,
     config: flags.Config = None,
     debug: flags.Debug = False,
 ) -> None:
-    """Render a report.json again: for a pull request, a page, a job's summary."""
+    """Render a report.json again, as the ending of -o says, or as Markdown."""
     from prunecvt.loading.report_file import read_report
     from prunecvt.writing.write import from_bytes, write_set
 
     terminal = Terminal.of(False, 0, no_color)
+    if format == "auto":
+        format = (output.suffix[1:] if output is not None else "") or "md"
     render = renderer(format, terminal)
     text = render(read_report(path))
     if output is None:

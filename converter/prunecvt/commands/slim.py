@@ -85,6 +85,7 @@ def slim(
     if plan is not None:
         _refuse_beside_plan(context)
     if dry_run:
+        _refuse_beside_dry_run(given)
         _plan(terminal, {**given, "output": _plan_beside(out, plan)})
         return
     from prunecvt.api import slim as slim_model
@@ -194,6 +195,17 @@ def _refuse_beside_plan(context: typer.Context) -> None:
                 f"--{_RENAMED.get(name, name).replace('_', '-')} says nothing beside --plan",
                 help="leave it out, or make another plan with 'prunecvt plan'",
             )
+
+
+def _refuse_beside_dry_run(given: dict[str, Any]) -> None:
+    """A gate looks at a report, and a dry run makes none."""
+    from prunecvt.errors import UsageError
+
+    for name in ("fail_if", "strict_layout"):
+        if given[name]:
+            flag = name.replace("_", "-")
+            message = f"--{flag} looks at a report, and --dry-run makes none"
+            raise UsageError("E207", message, help="leave one of them out")
 
 
 def options_of(given: dict[str, Any]) -> dict[str, Any]:
