@@ -11,6 +11,7 @@ import ast
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from prunecvt.errors import UsageError
@@ -63,6 +64,43 @@ def check_gate(text: str) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id not in {*_SHORT, *Report.model_fields}:
             raise _refusal(text, f"the report has no '{node.id}'")
+        if isinstance(node, (ast.Attribute, ast.Subscript)) and not _shapes(node):
+            raise _refusal(text, f"the report has no '{ast.unparse(node)}'")
+
+
+def _shapes(node: ast.expr) -> list[dict[str, Any]]:
+    """What the report's schema says may lie at a name or a path; nothing where it has no such."""
+    if isinstance(node, ast.Name):
+        return _open({"$ref": "#"}, node.id)
+    if isinstance(node, ast.Attribute):
+        place: Any = node.attr
+        inner = _shapes(node.value)
+    elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        place, inner = node.slice.value, _shapes(node.value)
+    else:
+        return []
+    return [found for shape in inner for found in _open(shape, place)]
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return Report.model_json_schema()
+
+
+def _open(shape: dict[str, Any], place: Any) -> list[dict[str, Any]]:
+    """The shapes of a part of a shape; any where the schema leaves it open."""
+    if "$ref" in shape:
+        name = shape["$ref"].rpartition("/")[2]
+        return _open(_schema() if name == "#" else _schema()["$defs"][name], place)
+    if "anyOf" in shape:
+        return [found for each in shape["anyOf"] for found in _open(each, place)]
+    if isinstance(place, int):
+        several: list[dict[str, Any]] = shape.get("prefixItems", [])[place : place + 1]
+        return several or ([shape["items"]] if "items" in shape else [])
+    if place in shape.get("properties", {}):
+        return [shape["properties"][place]]
+    rest = shape.get("additionalProperties", not shape.get("properties") and "type" not in shape)
+    return [rest if isinstance(rest, dict) else {}] if rest or rest == {} else []
 
 
 def judged(report: Report, gates: Sequence[str], strict_layout: bool = False) -> list[Gate]:
