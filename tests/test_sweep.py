@@ -119,5 +119,8 @@ def test_the_command_prints_a_table(tmp_path: Path) -> None:
     assert names == ["ratio=0.2", "macs=0.9"]
     done = run("sweep", RESNET, *flags, "--json")
     assert json.loads(done.stdout) == json.loads((tmp_path / "sweep.json").read_text())
+    out_of_reach = ["--ratios", "", "--target", "latency=0.000001", "--no-ir"]
+    done = run("sweep", RESNET, *out_of_reach, "-o", tmp_path / "missed")
+    assert "latency=0.000001 (missed)" in done.stdout
     assert run("sweep", RESNET, "--ratios", "much", "-o", tmp_path).returncode == 2
     assert run("sweep", RESNET, "--ratios", "", "-o", tmp_path).returncode == 2

@@ -64,13 +64,13 @@ def emit(
             left_out.append("OpenVINO: left out by --no-ir")
         latency: list[LatencyRow] = []
         layout = None
-        original = slimmed.path or staged(slimmed.source, folder / "original" / "model.onnx")
+        if options.bench or options.strict_layout:
+            original = slimmed.path or staged(slimmed.source, folder / "original" / "model.onnx")
+            layout = None if slimmed.refusal else check_layout(original, model)
         if options.bench:
             ir = folder / paths.xml.name if paths.xml else None
             contenders = [Contender("before", original), Contender("after", model, ir)]
             latency = _latency(slimmed, options, contenders, say)
-        if (options.bench or options.strict_layout) and not slimmed.refusal:
-            layout = check_layout(original, model)
         written = Written(
             bytes=sum(file.stat().st_size for file in _onnx_files(folder, paths)),
             outputs=_outputs(paths, folder, slimmed),

@@ -66,9 +66,9 @@ def probe_latency(
         folder = Path(name)
         original = probing.path or staged(source.model, folder / "original" / "model.onnx")
         cuts = Cuts(dense, groups, scores, budget)
-        trials = _Trials(cuts, probing, budget.target, inputs, folder, original)
+        trials = _Trials(probing, budget.target, budget.fold, inputs, folder, original)
         start = 0.5 if budget.target.absolute else budget.target.amount
-        probes = seek(trials, start, lambda: trials.dense)
+        probes = seek(cuts.trying(trials.timed), start, lambda: trials.dense)
     if not probes:
         raise cuts.unreachable()
     return nearest(probes)
@@ -76,29 +76,19 @@ def probe_latency(
 
 @dataclass
 class _Trials:
-    """Cuts, writes and times; ``dense`` is the level of the original when it was timed last."""
+    """Writes and times cuts; ``dense`` is the level of the original when it was timed last."""
 
-    cuts: Cuts
     probing: Probing
     target: Target
+    fold: bool
     inputs: Mapping[str, Array]
     folder: Path
     original: Path
     dense: float = 0.0
-    made: dict[bytes, Probe] = field(default_factory=dict)
 
-    def __call__(self, share: float) -> Probe | None:
-        """The trial at a share of the multiply-accumulates."""
-        cut = self.cuts.at(share)
-        if cut is None:
-            return None
-        key = cut.removal.removed.tobytes()
-        if key not in self.made:
-            self.made[key] = self._timed(cut)
-        return self.made[key]
-
-    def _timed(self, cut: Cut) -> Probe:
-        model = fold_batch_norms(cut.model) if self.cuts.budget.fold else cut.model
+    def timed(self, cut: Cut) -> Probe:
+        """A cut against the original, in the runtime that gains least by it."""
+        model = fold_batch_norms(cut.model) if self.fold else cut.model
         path = staged(model, self.folder / "trial" / "model.onnx")
         contenders = [Contender("before", self.original), Contender("after", path)]
         worst = Probe(cut.removal, cut.macs, 0.0, 0.0)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prunecvt.calibration.preprocessing import Preprocessing
 from prunecvt.errors import UsageError
 from prunecvt.loading.refusal import one_line
+from prunecvt.loading.toml_file import read_toml
 
 _KEYS = ("path", "count", "resize", "crop", "scale", "mean", "std", "layout", "color")
 
@@ -30,10 +28,9 @@ def read_settings(file: Path) -> SettingsFile:
     Raises:
         UsageError: E230, it cannot be read; E236, it says what it cannot.
     """
-    toml: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        document = toml.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, toml.TOMLDecodeError) as error:
+        document = read_toml(file)
+    except (OSError, ValueError) as error:
         raise UsageError(
             "E230",
             "the settings of the data cannot be read",

@@ -9,7 +9,6 @@ Paths in a file are relative to it.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -18,11 +17,7 @@ import typer
 from typer.models import OptionInfo
 
 PREFIX = "PRUNECVT_"
-_AMOUNTS = {
-    "ratio": None,
-    "target": "",
-    "threshold": None,
-}  # and what each is where it is not given
+_AMOUNTS = {"ratio": None, "target": "", "threshold": None}  # and what each is if not given
 _RANKS = ("DEFAULT", "DEFAULT_MAP", "ENVIRONMENT", "PROMPT", "COMMANDLINE")
 _SPACED = {"fail_if"}  # a variable's values are parted by spaces, which these hold
 _PATHS = {"output", "calib", "eval", "plan", "report"}
@@ -79,9 +74,13 @@ def _check_environment(context: typer.Context) -> None:
 
 def _every_flag(context: typer.Context) -> set[str]:
     """Flags of all commands, without dashes."""
+    return {name for command in _commands(context).values() for name in _names(command)}
+
+
+def _commands(context: typer.Context) -> dict[str, Any]:
     group: Any = context.parent.command if context.parent is not None else None
-    commands: dict[str, Any] = getattr(group, "commands", {})
-    return {name for command in commands.values() for name in _names(command)}
+    found: dict[str, Any] = getattr(group, "commands", {})
+    return found
 
 
 def _names(command: Any) -> dict[str, str]:
@@ -110,14 +109,12 @@ def _nearest() -> tuple[Path, bool] | None:
 
 
 def _toml(path: Path) -> dict[str, Any]:
-    import importlib
+    from prunecvt.loading.toml_file import read_toml
 
-    toml: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        document: dict[str, Any] = toml.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, toml.TOMLDecodeError) as error:
+        return read_toml(path)
+    except (OSError, ValueError) as error:
         raise _refusal("the settings cannot be read", f"{path}: {error}") from error
-    return document
 
 
 def _flags(path: Path, whole: bool, context: typer.Context) -> dict[str, Any]:
@@ -125,9 +122,7 @@ def _flags(path: Path, whole: bool, context: typer.Context) -> dict[str, Any]:
     document = _toml(path)
     ours = document.get("tool", {}).get("prunecvt")
     table = ours if isinstance(ours, dict) else document if whole else {}
-    group: Any = context.parent.command if context.parent is not None else None
-    commands: dict[str, Any] = getattr(group, "commands", {})
-    known = _every_flag(context) - {"config"}
+    commands, known = _commands(context), _every_flag(context) - {"config"}
     tables = {name: table[name] for name in commands if isinstance(table.get(name), dict)}
     for held in (table, *tables.values()):
         for key, value in held.items():

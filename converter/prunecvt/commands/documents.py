@@ -98,9 +98,7 @@ def renderer(name: str, terminal: Terminal) -> Callable[[Report], str]:
 
     known: dict[str, Callable[[Report], str]] = {
         "text": lambda found: terminal.drawn(summary_table(found)),
-        "json": RENDERERS[".json"],
-        "html": RENDERERS[".html"],
-        "md": RENDERERS[".md"],
+        **{ending[1:]: render for ending, render in RENDERERS.items()},
         "github": github,
         "benchmark": tracked,
     }

@@ -21,6 +21,7 @@ class SweepPoint(Record):
         latency: against the original; one row per runtime.
         quality: top-1 where labels were given, else agreement, else the cosine with the original.
         measure: which of these it is.
+        missed: whether its target was.
         best: whether no point is at least as fast and as good, and better in one.
     """
 
@@ -31,6 +32,7 @@ class SweepPoint(Record):
     latency: list[LatencyRow]
     quality: float | None
     measure: Quality | None
+    missed: bool = False
     best: bool = False
 
     @staticmethod
@@ -45,6 +47,7 @@ class SweepPoint(Record):
             latency=latency,
             quality=quality,
             measure=measure,
+            missed=report.target is not None and not report.target.met,
         )
 
     @property

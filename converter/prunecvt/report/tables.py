@@ -161,7 +161,8 @@ def sweep_table(report: SweepReport) -> Sheet:
                 wording.UNKNOWN if point.quality is None else wording.percent(point.quality, 2)
             )
             cells = [wording.percent(point.macs), *ratios, quality, "*" if point.best else ""]
-            table.add_row(_text(point.name, plain), *cells)
+            name = f"{point.name} (missed)" if point.missed else point.name
+            table.add_row(_text(name, plain), *cells)
         note = "latency over the original's; *: no point is faster and as good; ~: no clear change"
         return Group(table, Text(), _text(note, plain, "dim"))
 

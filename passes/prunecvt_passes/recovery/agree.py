@@ -8,10 +8,11 @@ next larger trial is looked at.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from prunecvt_passes.budget import Budget
+from prunecvt_passes.budget import Budget, Removal
 from prunecvt_passes.errors import UsageError
 from prunecvt_passes.fold import fold_batch_norms
 from prunecvt_passes.graph import index
@@ -22,12 +23,12 @@ from prunecvt_passes.recovery.calibration import Calibration, walkable
 from prunecvt_passes.recovery.cuts import Cut, Cuts
 from prunecvt_passes.recovery.measure import outputs_of
 from prunecvt_passes.recovery.recover import METHODS, Remedy, judge, try_recovery
-from prunecvt_passes.recovery.refit import Effort, refit
+from prunecvt_passes.recovery.refit import TRIAL, refit
 from prunecvt_passes.score import Scores
 from prunecvt_passes.seek import Probe, Probed, seek_least, smallest
 from prunecvt_passes.shapes import infer
+from prunecvt_passes.slice import remove
 
-TRIAL = Effort(rounds=0, rows=1 << 13)
 START = 0.5  # of the multiply-accumulates
 
 
@@ -48,9 +49,7 @@ def probe_agreement(
     where = dense.graph.model.source
     if budget.target is None or not calibration or not walkable(dense.graph):
         raise _no_data(where)
-    trials = _Trials(
-        Cuts(dense, groups, scores, budget), calibration, remedy, 1 - budget.target.amount
-    )
+    trials = _Trials(dense, groups, calibration, remedy, 1 - budget.target.amount)
     if judge(trials.expected, trials.reference, calibration).agreement is None:
         raise UsageError(
             "E225",
@@ -58,16 +57,18 @@ def probe_agreement(
             where=where,
             help="use a target of macs, params, bytes, speedup or latency",
         )
-    probes = seek_least(trials, START)
+    cuts = Cuts(dense, groups, scores, budget)
+    probes = seek_least(cuts.trying(trials.tried), START)
     if not probes:
-        raise trials.cuts.unreachable()
-    meeting = sorted((probe for probe in probes if probe.level <= 1), key=lambda each: each.macs)
-    for probe in meeting:
+        raise cuts.unreachable()
+    failed = []
+    for probe in sorted((each for each in probes if each.level <= 1), key=lambda each: each.macs):
         full = trials.in_full(probe)
         if full.level <= 1:
             return Probed(full, tuple(probes), True)
-    best = smallest(probes).best
-    return Probed(trials.in_full(best), tuple(probes), False)
+        failed.append(full)
+    best = smallest(failed or [trials.in_full(smallest(probes).best)]).best
+    return Probed(best, tuple(probes), False)
 
 
 def _no_data(where: str) -> UsageError:
@@ -81,54 +82,42 @@ def _no_data(where: str) -> UsageError:
 
 @dataclass
 class _Trials:
-    """Cuts, recovers and judges."""
+    """Recovers cuts and judges them."""
 
-    cuts: Cuts
+    dense: Dense
+    groups: Groups
     calibration: Calibration
     remedy: Remedy
     allowed: float
 
     def __post_init__(self) -> None:
-        dense = self.cuts.dense
-        self.reference = dense.graph.model
-        if self.remedy.folded:
-            self.reference = fold_batch_norms(self.reference)
-        self.original = index(self.reference, infer(self.reference, dense.sizes)[0])
+        self.reference = self._folded(self.dense.graph.model)
+        self.original = index(self.reference, infer(self.reference, self.dense.sizes)[0])
         self.expected = outputs_of(self.reference, self.calibration.held_out)
-        self.made: dict[bytes, tuple[Probe, Cut]] = {}
 
-    def __call__(self, share: float) -> Probe | None:
-        """The trial at a share of the multiply-accumulates."""
-        cut = self.cuts.at(share)
-        if cut is None:
-            return None
-        key = cut.removal.removed.tobytes()
-        if key not in self.made:
-            self.made[key] = self._probe(cut, self._recovered(cut)), cut
-        return self.made[key][0]
+    def tried(self, cut: Cut) -> Probe:
+        """A cut recovered by a shorter refit in the place of a whole one."""
+        model = self._folded(cut.model)
+        if self.remedy.method != "none" and cut.removal.removed.any():
+            slim = index(model.copy(), infer(model, self.dense.sizes)[0])
+            given = self.original, slim, self.groups, cut.removal, self.calibration
+            shorter: dict[str, Callable[..., Model]] = {
+                **METHODS,
+                "refit": partial(refit, effort=TRIAL),
+            }
+            method = "refit" if self.remedy.method == "auto" else self.remedy.method
+            model = shorter[method](*given, self.remedy.grow)
+        return self._judged(cut.removal, cut.macs, model)
 
     def in_full(self, probe: Probe) -> Probe:
         """The trial as it will be written."""
-        _, cut = self.made[probe.removal.removed.tobytes()]
-        given = self.cuts.dense, self.cuts.groups, cut.removal, self._folded(cut)
-        return self._probe(cut, try_recovery(*given, self.calibration, self.remedy).model)
+        model = self._folded(remove(self.groups, probe.removal))
+        given = self.dense, self.groups, probe.removal, model, self.calibration, self.remedy
+        return self._judged(probe.removal, probe.macs, try_recovery(*given).model)
 
-    def _folded(self, cut: Cut) -> Model:
-        return fold_batch_norms(cut.model) if self.remedy.folded else cut.model
+    def _folded(self, model: Model) -> Model:
+        return fold_batch_norms(model) if self.remedy.folded else model
 
-    def _recovered(self, cut: Cut) -> Model:
-        """By a shorter refit in the place of a whole one."""
-        method = METHODS.get(self.remedy.method, partial(refit, effort=TRIAL))
-        if method is refit:
-            method = partial(refit, effort=TRIAL)
-        if self.remedy.method == "none" or not cut.removal.removed.any():
-            return self._folded(cut)
-        model = self._folded(cut).copy()
-        slim = index(model, infer(model, self.cuts.dense.sizes)[0])
-        given = self.original, slim, self.cuts.groups, cut.removal, self.calibration
-        return method(*given, self.remedy.grow)
-
-    def _probe(self, cut: Cut, model: Model) -> Probe:
+    def _judged(self, removal: Removal, macs: float, model: Model) -> Probe:
         agreement = judge(self.expected, model, self.calibration).agreement or 0.0
-        level = (1 - agreement) / max(self.allowed, 1e-9)
-        return Probe(cut.removal, cut.macs, level, agreement)
+        return Probe(removal, macs, (1 - agreement) / max(self.allowed, 1e-9), agreement)

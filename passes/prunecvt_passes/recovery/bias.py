@@ -21,8 +21,8 @@ from prunecvt_passes.recovery.normal import Floats
 from prunecvt_passes.recovery.patches import patches, positions
 from prunecvt_passes.recovery.walk import Walk
 
-PLACES = 1 << 16  # rows that the mean is taken over, and at least
-PLACES_EACH = 1 << 8  # places of each sample's output
+PLACES = 1 << 16  # rows that the mean is taken over, or more:
+PLACES_EACH = 1 << 8  # so many places of each sample's output at least
 
 
 def absorb(
@@ -79,7 +79,8 @@ def _shift(walk: Walk, aim: Aim, gone: Bools, chance: np.random.Generator) -> Fl
     """W_p E[x_p] for every output channel of the original."""
     linear, total, count = aim.linear, np.zeros(0), 0
     kernel = walk.graph.model.weights[linear.weight].shape
-    samples = sum(len(walk.get(batch, linear.node.inputs[0])) for batch in range(walk.batches))
+    shapes = [walk.store.shape(batch, linear.node.inputs[0]) for batch in range(walk.batches)]
+    samples = sum(shape[0] for shape in shapes)
     each = max(PLACES_EACH, -(-PLACES // max(samples, 1)))
     for batch in range(walk.batches):
         values = walk.get(batch, linear.node.inputs[0])

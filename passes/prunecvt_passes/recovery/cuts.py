@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from prunecvt_passes.budget import Budget, Removal
+from prunecvt_passes.cost import cost
 from prunecvt_passes.errors import UsageError
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Model
@@ -12,6 +14,7 @@ from prunecvt_passes.normalise import Dense
 from prunecvt_passes.recovery.allocate import allocate
 from prunecvt_passes.recovery.reach import amount
 from prunecvt_passes.score import Scores
+from prunecvt_passes.seek import Probe, Try
 from prunecvt_passes.slice import remove
 from prunecvt_passes.target import Target
 
@@ -48,8 +51,23 @@ class Cuts:
                 raise
             return None
         model = remove(self.groups, removal)
-        whole = amount(self.dense, self.dense.graph.model, "macs", False)
+        whole = cost(self.dense.graph, self.dense.batch).macs
         return Cut(removal, model, amount(self.dense, model, "macs", False) / max(whole, 1))
+
+    def trying(self, measure: Callable[[Cut], Probe]) -> Try:
+        """What ``seek`` tries: cuts to a share, each measured once however often it comes up."""
+        made: dict[bytes, Probe] = {}
+
+        def attempt(share: float) -> Probe | None:
+            cut = self.at(share)
+            if cut is None:
+                return None
+            key = cut.removal.removed.tobytes()
+            if key not in made:
+                made[key] = measure(cut)
+            return made[key]
+
+        return attempt
 
     def unreachable(self) -> UsageError:
         """What to say where no cut comes near the target at all."""

@@ -27,7 +27,7 @@ from prunecvt_passes.recovery.observe import Reader
 
 DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the mean variance of the columns
 _CHECKS = 32  # widths at which a curve is checked on held-out rows; straight lines between
-_WIDE = 1024  # columns from which errors, which only rank, are summed in single precision
+_WIDE = 1024  # columns above which errors are summed in single precision: six digits are plenty
 _DENSE = 0.8  # of a state's columns at least are alive; else the others are left out
 
 

@@ -54,6 +54,7 @@ class Effort:
 
 
 WHOLE = Effort()
+TRIAL = Effort(rounds=0, rows=1 << 13)  # for models that are only tried out
 MOMENTS = Effort(rounds=0, fit=matched)  # matches moments and fits nothing else
 
 

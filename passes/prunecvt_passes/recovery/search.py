@@ -30,15 +30,14 @@ from prunecvt_passes.recovery.measure import output_error, outputs_of
 from prunecvt_passes.recovery.normal import Floats
 from prunecvt_passes.recovery.prices import prices
 from prunecvt_passes.recovery.recover import Remedy
-from prunecvt_passes.recovery.refit import Effort, refit
+from prunecvt_passes.recovery.refit import TRIAL, refit
 from prunecvt_passes.score import Scores
 from prunecvt_passes.shapes import infer
 from prunecvt_passes.slice import remove
 
 log = logging.getLogger("prunecvt")
 TRIALS = 32
-IMAGES = 256  # that a trial is fitted on,
-TRIAL = Effort(rounds=0, rows=1 << 13)  # with so much done for it
+IMAGES = 256  # that a trial is fitted on
 _POWERS = (1.5, 2.0, 0.5)  # of the curves' weights
 _TILTS = (2.0, 0.5)  # weight of the last group over that of the first
 _FACTORS = (2.0, 2.0**0.5, 2.0**0.25)  # of a single group
