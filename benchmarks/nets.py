@@ -1,8 +1,9 @@
 """Graphs built in code, with random weights: sizes to measure by, no download, no torch.
 
 The layers are those of torchvision's densenet201, resnet18, resnet50, mobilenet_v2 and vgg16_bn
-(one linear layer behind a pool in the place of three); ``chain`` is Conv,
-BatchNormalization, Relu over and over.
+(one linear layer behind a pool in the place of three); ``unet`` has five levels of two
+convolutions, and transposed ones on the way up; ``chain`` is Conv, BatchNormalization, Relu over
+and over.
 """
 
 from __future__ import annotations
@@ -80,9 +81,13 @@ class Builder:
         flat = self.node("Flatten", [self.node("GlobalAveragePool", [x])])
         matrix, bias = self.weight((classes, width), width**-0.5), self.weight((classes,), 0.1)
         self.node("Gemm", [flat, matrix, bias], transB=1)
+        return self.model(["batch", classes])
+
+    def model(self, shape: list[int | str]) -> onnx.ModelProto:
+        """The model, whose output is what the last node makes."""
         self.nodes[-1].output[0] = "logits"
         given = helper.make_tensor_value_info("input", 1, ["batch", 3, self.size, self.size])
-        made = helper.make_tensor_value_info("logits", 1, ["batch", classes])
+        made = helper.make_tensor_value_info("logits", 1, shape)
         graph = helper.make_graph(self.nodes, "net", [given], [made], self.weights)
         return helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8
@@ -108,9 +113,9 @@ def densenet201() -> onnx.ModelProto:
     return net.classifier(x, width)
 
 
-def resnet18() -> onnx.ModelProto:
+def resnet18(size: int = 224) -> onnx.ModelProto:
     """11.7 M parameters; four stages of two basic blocks."""
-    net = Builder(224)
+    net = Builder(size)
     x = net.relu(net.bn(net.conv("input", 3, 64, 7, 2), 64))
     x, width = net.pool(x, "MaxPool", 3, 2, 1), 64
     for stage in range(4):
@@ -125,9 +130,9 @@ def resnet18() -> onnx.ModelProto:
     return net.classifier(x, width)
 
 
-def mobilenet_v2() -> onnx.ModelProto:
+def mobilenet_v2(size: int = 224) -> onnx.ModelProto:
     """3.5 M parameters; 17 inverted residuals."""
-    net = Builder(224)
+    net = Builder(size)
     x, width = net.relu6(net.bn(net.conv("input", 3, 32, 3, 2), 32)), 32
     settings = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2))
     settings += ((6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -143,9 +148,9 @@ def mobilenet_v2() -> onnx.ModelProto:
     return net.classifier(net.relu6(net.bn(net.conv(x, width, 1280, 1), 1280)), 1280)
 
 
-def vgg16() -> onnx.ModelProto:
+def vgg16(size: int = 224) -> onnx.ModelProto:
     """14.7 M parameters of convolutions, and one linear layer."""
-    net, x, width = Builder(224), "input", 3
+    net, x, width = Builder(size), "input", 3
     for made, layers in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
         for _ in range(layers):
             x, width = net.relu(net.bn(net.conv(x, width, made), made)), made
@@ -153,9 +158,9 @@ def vgg16() -> onnx.ModelProto:
     return net.classifier(x, width)
 
 
-def resnet50() -> onnx.ModelProto:
+def resnet50(size: int = 224) -> onnx.ModelProto:
     """25.6 M parameters; stages of 3, 4, 6 and 3 bottlenecks."""
-    net = Builder(224)
+    net = Builder(size)
     x = net.relu(net.bn(net.conv("input", 3, 64, 7, 2), 64))
     x, width = net.pool(x, "MaxPool", 3, 2, 1), 64
     for stage, blocks in enumerate((3, 4, 6, 3)):
@@ -171,6 +176,28 @@ def resnet50() -> onnx.ModelProto:
     return net.classifier(x, width)
 
 
+def unet(size: int = 224) -> onnx.ModelProto:
+    """7.8 M parameters; 32 channels at first, 512 at the bottom."""
+    net, x, width, skips = Builder(size), "input", 3, list[str]()
+
+    def pair(x: str, given: int, made: int) -> str:
+        x = net.relu(net.bn(net.conv(x, given, made), made))
+        return net.relu(net.bn(net.conv(x, made, made), made))
+
+    for level in range(5):
+        x, width = pair(x, width, 32 << level), 32 << level
+        if level < 4:
+            skips.append(x)
+            x = net.pool(x, "MaxPool", 2, 2)
+    for skip in reversed(skips):
+        matrix = net.weight((width, width // 2, 2, 2), width**-0.5)
+        x = net.node("ConvTranspose", [x, matrix], kernel_shape=[2, 2], strides=[2, 2])
+        x = pair(net.node("Concat", [x, skip], axis=1), width, width // 2)
+        width //= 2
+    net.conv(x, width, 1, 1)
+    return net.model(["batch", 1, size, size])
+
+
 def chain(nodes: int) -> onnx.ModelProto:
     """``nodes`` nodes: Conv, BatchNormalization, Relu in turn, then the classifier's three."""
     net = Builder(8)
@@ -180,12 +207,20 @@ def chain(nodes: int) -> onnx.ModelProto:
     return net.classifier(x, width, 10)
 
 
+SIZED: dict[str, Callable[[int], onnx.ModelProto]] = {
+    "resnet18": resnet18,
+    "resnet50": resnet50,
+    "mobilenet_v2": mobilenet_v2,
+    "vgg16": vgg16,
+    "unet": unet,
+}
 MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     "densenet201": densenet201,
     "resnet18": resnet18,
     "resnet50": resnet50,
     "mobilenet_v2": mobilenet_v2,
     "vgg16": vgg16,
+    "unet": unet,
     "chain-1000": lambda: chain(1_000),
     "chain-5000": lambda: chain(5_000),
     "chain-10000": lambda: chain(10_000),

@@ -3,19 +3,23 @@
 Sums of measured layers, or a count of multiply-accumulates, say what a model takes only to within
 ten per cent or more; timing the model itself costs less than a table of its layers would. Every
 trial runs against the original, round by round, so that what slows the machine down slows both.
+The first trial is cut by multiply-accumulates; profiled, it says what they take in which layer, so
+that the next ones go where least error buys most time.
 """
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from prunecvt.runtimes.inputs import latency_inputs
 from prunecvt.runtimes.latency import Contender, Race, race, ratio_interval
+from prunecvt.runtimes.profile import profile
 from prunecvt.runtimes.runners import Array, Backend
 from prunecvt.writing.staged_model import staged
 from prunecvt_passes.budget import Budget
@@ -24,10 +28,12 @@ from prunecvt_passes.fold import fold_batch_norms
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.normalise import Dense, Source
 from prunecvt_passes.recovery.cuts import Cut, Cuts
+from prunecvt_passes.recovery.latency_prices import Profile, latency_prices
 from prunecvt_passes.score import Scores
-from prunecvt_passes.seek import Probe, Probed, nearest, seek
+from prunecvt_passes.seek import MOST, Probe, Probed, nearest, seek
 from prunecvt_passes.target import Target
 
+log = logging.getLogger("prunecvt")
 PATIENCE_S = 4.0  # that a trial is timed for, in each runtime
 
 
@@ -65,18 +71,39 @@ def probe_latency(
     with tempfile.TemporaryDirectory(prefix="prunecvt-") as name:
         folder = Path(name)
         original = probing.path or staged(source.model, folder / "original" / "model.onnx")
-        cuts = Cuts(dense, groups, scores, budget)
         trials = _Trials(probing, budget.target, budget.fold, inputs, folder, original)
+        cuts = Cuts(dense, groups, scores, budget)
         start = 0.5 if budget.target.absolute else budget.target.amount
+        return _found(trials, cuts, start)
+
+
+def _found(trials: _Trials, cuts: Cuts, start: float) -> Probed:
+    """Tries one cut by multiply-accumulates, and then such as cost least error for the time."""
+    first = cuts.at(start)
+    if first is None:
         probes = seek(cuts.trying(trials.timed), start, lambda: trials.dense)
+        if not probes:
+            raise cuts.unreachable()
+        return nearest(probes)
+    probe = trials.timed(first)
+    priced, predicted = trials.priced(cuts, first)
+    start = min(predicted / max(probe.level, 1e-9), 1.0)
+    tried = priced.trying(trials.timed, [probe])
+    probes = seek(tried, start, lambda: trials.dense, MOST - 1)
     if not probes:
-        raise cuts.unreachable()
-    return nearest(probes)
+        return nearest([probe])
+    best = nearest(probes)
+    made = probes if probe in probes else [probe, *probes]
+    return replace(best, probes=tuple(made))
 
 
 @dataclass
 class _Trials:
-    """Writes and times cuts; ``dense`` is the level of the original when it was timed last."""
+    """Writes, times and profiles cuts.
+
+    ``dense`` is the level of the original when it was timed last, ``slower`` the runtime that
+    gained least by the cut then.
+    """
 
     probing: Probing
     target: Target
@@ -85,12 +112,11 @@ class _Trials:
     folder: Path
     original: Path
     dense: float = 0.0
+    slower: Backend = "onnxruntime"
 
     def timed(self, cut: Cut) -> Probe:
         """A cut against the original, in the runtime that gains least by it."""
-        model = fold_batch_norms(cut.model) if self.fold else cut.model
-        path = staged(model, self.folder / "trial" / "model.onnx")
-        contenders = [Contender("before", self.original), Contender("after", path)]
+        contenders = [Contender("before", self.original), Contender("after", self._written(cut))]
         worst = Probe(cut.removal, cut.macs, 0.0, 0.0)
         for backend in self.probing.judge:
             run = self._race(contenders, backend)
@@ -102,7 +128,35 @@ class _Trials:
                 value = ratio * whole
                 worst = Probe(cut.removal, cut.macs, level, value)
                 self.dense = whole / self.target.amount
+                self.slower = backend
         return worst
+
+    def priced(self, cuts: Cuts, cut: Cut) -> tuple[Cuts, float]:
+        """Cuts by a cost model of the latency, and what that predicts of one, as a share.
+
+        The model is fitted on profiles of the whole model and of that cut, in the runtime that
+        gained less by it. Where a runtime's kernels cannot be led back to nodes, cuts stay by
+        multiply-accumulates.
+        """
+        prices = latency_prices(
+            cuts.groups, self._profile(cuts, cuts.whole()), self._profile(cuts, cut)
+        )
+        if prices is None:
+            return cuts, cut.macs
+        left = prices.total(cuts.kept(cut)) / prices.total(prices.sizes)
+        log.info("cost model: %.3f of the latency left at %.3f of the MACs", left, cut.macs)
+        return replace(cuts, cost_of=prices), left
+
+    def _profile(self, cuts: Cuts, cut: Cut) -> Profile:
+        path = self._written(cut)
+        threads = self.probing.threads
+        return Profile(
+            cuts.kept(cut), profile(path, self.inputs, backend=self.slower, threads=threads)
+        )
+
+    def _written(self, cut: Cut) -> Path:
+        model = fold_batch_norms(cut.model) if self.fold else cut.model
+        return staged(model, self.folder / "trial" / "model.onnx")
 
     def _race(self, contenders: list[Contender], backend: Backend) -> Race:
         threads, patience = self.probing.threads, PATIENCE_S

@@ -57,7 +57,7 @@ class Probed:
 Try = Callable[[float], Probe | None]
 
 
-def seek(attempt: Try, start: float, dense: Callable[[], float]) -> list[Probe]:
+def seek(attempt: Try, start: float, dense: Callable[[], float], most: int = MOST) -> list[Probe]:
     """Trials for what falls with the multiply-accumulates, such as latency.
 
     Args:
@@ -65,11 +65,12 @@ def seek(attempt: Try, start: float, dense: Callable[[], float]) -> list[Probe]:
             so little.
         start: the first share.
         dense: the level of the whole model, known after the first trial.
+        most: trials at most.
 
     Returns:
         The trials, the last one near the goal where that was found; none where nothing can go.
     """
-    probes = _Probes(attempt)
+    probes = _Probes(attempt, most)
     low, high = (0.0, 0.0), (1.0, 0.0)  # share and level
     share, moved = start, ""
     while probes.left and high[0] - low[0] > _NARROW:
@@ -143,13 +144,14 @@ class _Probes:
     """The trials that were made, none of them twice."""
 
     attempt: Try
+    most: int = MOST
     made: list[Probe] = field(default_factory=list)
     asked: int = 0
 
     @property
     def left(self) -> bool:
         """Whether another may be made; cuts that were known or impossible count for less."""
-        return len(self.made) < MOST and self.asked < 3 * MOST
+        return len(self.made) < self.most and self.asked < 3 * self.most
 
     def at(self, share: float) -> tuple[Probe | None, bool]:
         """The trial at a share, and whether it is an earlier one."""

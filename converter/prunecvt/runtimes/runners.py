@@ -41,7 +41,8 @@ def open_runner(
     return _open_openvino(path, inputs, threads)
 
 
-def _open_onnxruntime(path: Path, inputs: Mapping[str, Array], threads: int) -> Runner:
+def onnxruntime_settings(threads: int) -> Any:
+    """The session options that models are timed with."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -50,6 +51,13 @@ def _open_onnxruntime(path: Path, inputs: Mapping[str, Array], threads: int) -> 
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _open_onnxruntime(path: Path, inputs: Mapping[str, Array], threads: int) -> Runner:
+    import onnxruntime
+
+    options = onnxruntime_settings(threads)
     try:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
@@ -61,41 +69,48 @@ def _open_onnxruntime(path: Path, inputs: Mapping[str, Array], threads: int) -> 
         for output in session.get_outputs():
             binding.bind_output(output.name, "cpu")
     except Exception as error:  # onnxruntime's errors have no base of their own
-        raise _cannot_run("E412", "onnxruntime", path, error) from error
+        raise cannot_run("E412", "onnxruntime", path, error) from error
 
     def run() -> None:
         try:
             session.run_with_iobinding(binding)
         except Exception as error:
-            raise _cannot_run("E412", "onnxruntime", path, error) from error
+            raise cannot_run("E412", "onnxruntime", path, error) from error
 
     return run
 
 
-def _open_openvino(path: Path, inputs: Mapping[str, Array], threads: int) -> Runner:
+def openvino_request(path: Path, inputs: Mapping[str, Array], threads: int, **more: object) -> Any:
+    """A request that has run once on ``inputs``, compiled as models are timed."""
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
         "ENABLE_CPU_PINNING": False,  # a thread tied to a core waits while others use that core
+        **more,
     }
+    openvino = import_openvino()
+    request = openvino.Core().compile_model(str(path), "CPU", settings).create_infer_request()
+    for name, values in inputs.items():
+        request.set_tensor(name, _tensor(openvino, np.asarray(values, order="C")))
+    request.infer()
+    return request
+
+
+def _open_openvino(path: Path, inputs: Mapping[str, Array], threads: int) -> Runner:
     try:
-        openvino = import_openvino()
-        request = openvino.Core().compile_model(str(path), "CPU", settings).create_infer_request()
-        for name, values in inputs.items():
-            request.set_tensor(name, _tensor(openvino, np.asarray(values, order="C")))
-        request.infer()
+        request = openvino_request(path, inputs, threads)
         if any(0 in tensor.shape for tensor in request.output_tensors):
             raise RuntimeError("it gives out empty tensors at these input sizes")
     except Exception as error:  # OpenVINO raises plain RuntimeError; it may be missing
-        raise _cannot_run("E430", "OpenVINO", path, error) from error
+        raise cannot_run("E430", "OpenVINO", path, error) from error
 
     def run() -> None:
         try:
             request.infer(share_outputs=True)  # else every output is copied
         except Exception as error:
-            raise _cannot_run("E430", "OpenVINO", path, error) from error
+            raise cannot_run("E430", "OpenVINO", path, error) from error
 
     return run
 
@@ -107,7 +122,8 @@ def _tensor(openvino: Any, values: Array) -> Any:
     return openvino.Tensor(values.view(np.uint16), values.shape, openvino.Type.bf16)
 
 
-def _cannot_run(code: str, runtime: str, path: Path, error: Exception) -> UnsupportedError:
+def cannot_run(code: str, runtime: str, path: Path, error: Exception) -> UnsupportedError:
+    """What to say where a runtime gives up."""
     return UnsupportedError(
         code,
         f"{runtime} cannot run the model",

@@ -44,20 +44,45 @@ def allocate(dense: Dense, groups: Groups, scores: Scores, budget: Budget) -> Re
     Raises:
         UsageError: E212, E213 as ``choose``; E217, a target that cannot be reached.
     """
-    check(groups, budget)
-    reasons: dict[int, str] = {}
-    opened = open_groups(groups, budget, reasons)
-    asked = _Asked(groups, opened, scores, budget)
-    removed_for = asked.by_error if budget.way == "error" else asked.by_ratio
+    asked, reasons = _asked(groups, scores, budget)
     if budget.target is None:
         cost_of = prices(groups, "channels")
-        removed = removed_for(cost_of, cost_of.total(cost_of.sizes) - asked.channels())
+        removed = asked.removed(cost_of, cost_of.total(cost_of.sizes) - asked.channels())
     else:
-        removed = reached(dense, groups, budget.target, budget.fold, removed_for)
-    for group in opened:
-        if not removed[group.classes].any():
-            reasons[group.id] = _why_whole(groups, group, budget)
-    return Removal(removed, reasons)
+        removed = reached(dense, groups, budget.target, budget.fold, asked.removed)
+    return asked.because(removed, reasons)
+
+
+def allocate_within(
+    groups: Groups, scores: Scores, budget: Budget, cost_of: Prices, share: float
+) -> Removal | None:
+    """The removal that leaves most and no more than a share of what the model costs.
+
+    Args:
+        groups, scores: as for ``allocate``.
+        budget: floors, steps and the scope; its target says nothing.
+        cost_of: prices in any currency.
+        share: of what the whole model costs by them.
+
+    Returns:
+        None where no removal leaves so little.
+
+    Raises:
+        UsageError: E212, E213 as ``choose``.
+    """
+    asked, reasons = _asked(groups, scores, budget)
+    goal = share * cost_of.total(cost_of.sizes)
+    removed = asked.removed(cost_of, goal)
+    if cost_of.total(asked.kept(removed)) > goal * (1 + 1e-6):
+        return None
+    return asked.because(removed, reasons)
+
+
+def _asked(groups: Groups, scores: Scores, budget: Budget) -> tuple[_Asked, dict[int, str]]:
+    """What is asked for, and why some groups may not be cut."""
+    check(groups, budget)
+    reasons: dict[int, str] = {}
+    return _Asked(groups, open_groups(groups, budget, reasons), scores, budget), reasons
 
 
 @dataclass(frozen=True)
@@ -78,6 +103,18 @@ class _Asked:
             else:
                 given += int(self._counts(group, group.size)[0])
         return math.floor(self.budget.ratio * free + 1e-9) + given
+
+    def removed(self, model_of: Prices, goal: float) -> Bools:
+        """What goes so that no more than ``goal`` is left; all that may go if none does."""
+        way = self.by_error if self.budget.way == "error" else self.by_ratio
+        return way(model_of, goal)
+
+    def because(self, removed: Bools, reasons: dict[int, str]) -> Removal:
+        """The removal, and why those groups stay whole that might have been cut."""
+        for group in self.opened:
+            if not removed[group.classes].any():
+                reasons[group.id] = _why_whole(self.groups, group, self.budget)
+        return Removal(removed, reasons)
 
     def by_error(self, model_of: Prices, goal: float) -> Bools:
         """Spends; a channel that is the last of a tensor is kept, and it is spent anew without."""
@@ -101,7 +138,7 @@ class _Asked:
         for _ in range(_HALVINGS):
             ratio = (low + high) / 2
             removed = self._at(shared, ratio)
-            if model_of.total(self._kept(removed)) <= goal * (1 + 1e-9):
+            if model_of.total(self.kept(removed)) <= goal * (1 + 1e-9):
                 high, best = ratio, removed
             else:
                 low = ratio
@@ -111,7 +148,8 @@ class _Asked:
         wanted = shared.widths(ratio)
         return lowest(self.groups, self.opened, self.scores, self.budget, wanted)
 
-    def _kept(self, removed: Bools) -> Floats:
+    def kept(self, removed: Bools) -> Floats:
+        """[groups] classes that are left."""
         return np.array([(~removed[g.classes]).sum() for g in self.groups.groups], np.float64)
 
     def _offer(self, group: Group, protected: Bools) -> Offer:

@@ -8,7 +8,7 @@ and fixed ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -42,7 +42,26 @@ class Prices:
 
     def total(self, kept: Floats) -> float:
         """The cost with ``kept`` classes of each group."""
-        return float(self.amounts @ (self.fixed + self.each @ kept).prod(1))
+        return float(self.amounts @ self.shares(kept))
+
+    def shares(self, kept: Floats) -> Floats:
+        """[terms] what is left of each with ``kept`` classes of each group."""
+        left: Floats = (self.fixed + self.each @ kept).prod(1)
+        return left
+
+    def scaled(self, factors: Floats) -> Prices:
+        """The same with each term times a factor, [terms]."""
+        return replace(self, amounts=self.amounts * factors)
+
+    def beside(self, amount: float) -> Prices:
+        """The same and a term that stays whatever goes."""
+        _, axes, groups = self.each.shape
+        return Prices(
+            np.append(self.amounts, amount),
+            np.vstack([self.fixed, np.ones((1, axes))]),
+            np.concatenate([self.each, np.zeros((1, axes, groups))]),
+            self.sizes,
+        )
 
     def terms(self) -> list[Ints]:
         """For each group the terms that depend on its width."""
@@ -70,13 +89,13 @@ def prices(groups: Groups, currency: Currency) -> Prices:
         return Prices(np.ones(size), np.zeros((size, 1)), np.eye(size)[:, None], _sizes(groups))
     if currency == "macs":
         counted = [(node, macs) for node in graph.nodes if (macs := node_macs(graph, node))]
-        axes = [_axes(groups, graph, node) for node, _ in counted]
-        return _prices(groups, [float(macs) for _, macs in counted], axes)
+        axes = [axes_of(groups, graph, node) for node, _ in counted]
+        return price(groups, [float(macs) for _, macs in counted], axes)
     known = groups.channels.axes
     weights = {k: v for k, v in graph.model.weights.items() if currency == "bytes" or _counts(v)}
     amounts = [float(v.nbytes if currency == "bytes" else v.size) for v in weights.values()]
     held = [[a for a in known.get(name, ()) if a is not None and a.size] for name in weights]
-    return _prices(groups, amounts, held)
+    return price(groups, amounts, held)
 
 
 def _counts(values: Array) -> bool:
@@ -88,7 +107,8 @@ def _sizes(groups: Groups) -> Floats:
     return np.array([g.size for g in groups.groups], np.float64)
 
 
-def _prices(groups: Groups, amounts: list[float], axes: Sequence[Sequence[Labels]]) -> Prices:
+def price(groups: Groups, amounts: list[float], axes: Sequence[Sequence[Labels]]) -> Prices:
+    """Terms of these amounts, each of which runs over some labelled axes."""
     sizes = _sizes(groups)
     most = max((len(a) for a in axes), default=1)
     fixed = np.ones((len(axes), most))
@@ -102,7 +122,7 @@ def _prices(groups: Groups, amounts: list[float], axes: Sequence[Sequence[Labels
     return Prices(np.array(amounts, np.float64), fixed, each, sizes)
 
 
-def _axes(groups: Groups, graph: Graph, node: Node) -> list[Labels]:
+def axes_of(groups: Groups, graph: Graph, node: Node) -> list[Labels]:
     """The labelled axes that a contraction runs over: those of its output, and what it sums."""
     axes = groups.channels.axes
     weight = axes.get(node.inputs[factors(node)[1].data], [None, None])
