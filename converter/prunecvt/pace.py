@@ -42,9 +42,8 @@ class Pace:
         if busy < 1:
             return 0.0
         elapsed = self.clock() - self.started
-        spent = min(
-            max(self.jobs * elapsed - sum(self.taken), 0.0), mean * min(self.jobs - 1, left)
-        )
+        others = min(self.jobs - 1, left)
+        spent = min(max(self.jobs * elapsed - sum(self.taken), 0.0), mean * others)
         return (mean * left - spent) / busy
 
 
