@@ -197,6 +197,19 @@ def test_what_was_not_measured_is_said() -> None:
     assert "says little of data" in render_sweep_html(random) and "0.90000" in headline(random)
 
 
+def test_a_busy_machine_is_said() -> None:
+    busy = [examples.latency(contended=True, judged_by=by) for by in ("cpu", "wall")]
+    pages = [render_sweep_html(sweep_of([point("a", 0.5, 0.9, latency=[row])])) for row in busy]
+    assert all("The machine was busy" in page for page in pages)
+    assert ["are of CPU time" in page for page in pages] == [True, False]
+
+
+def test_next_to_nothing_is_not_drawn_large() -> None:
+    drawing = panel(sweep_of([point("a", 0.5, 0.999), point("b", 0.3, 0.9985)]), 0)
+    ups = [float(e.get("cy") or 0) for e in parsed(drawing).iter() if e.get("class") == "dot front"]
+    assert len(ups) == 2 and 0 < abs(ups[0] - ups[1]) < 15
+
+
 @pytest.mark.parametrize(
     "rows",
     [

@@ -18,7 +18,7 @@ from prunecvt.report.sweep import SweepPoint, SweepReport
 MEASURES = {"top1": "top-1 accuracy", "agreement": "agreement", "cosine": "cosine"}
 _BESIDE = {"agreement": " with the original", "cosine": " with the original"}
 MOST_POINTS = 200
-LEAST_SPAN = 0.02  # of an axis of quality: a sample or two are not worth a picture
+LEAST_SPAN = 0.01  # of an axis of quality: a sample or two are not worth a picture
 
 
 def render_sweep_html(report: SweepReport) -> str:
@@ -89,8 +89,13 @@ def caveats(report: SweepReport) -> list[str]:
         found.append("How good the points are was not measured: give --calib or --eval.")
     elif "random" in report.judged_on:
         found.append(f"Quality is of {report.judged_on}: it says little of data. Give --calib.")
-    if any(row.contended for point in report.points for row in point.latency):
-        found.append("The machine was busy: wall times cannot be trusted.")
+    rows = [row for point in report.points for row in point.latency]
+    if any(row.contended for row in rows):
+        by_cpu = all(row.judged_by == "cpu" for row in rows)
+        found.append(
+            "The machine was busy: wall times cannot be trusted"
+            + ("; the ratios here are of CPU time." if by_cpu else ".")
+        )
     missed = [point.name for point in report.points if point.missed]
     if missed:
         found.append(f"Targets that were missed: {', '.join(missed)}.")
