@@ -12,7 +12,7 @@ import prunecvt
 from command_line import SAMPLES
 from models import Net
 from prunecvt.report.curves import chosen, curve, drift, height, smalls
-from prunecvt.report.html import _environment, render_html
+from prunecvt.report.html import environment, render_html
 from prunecvt.report.schema import Change, ErrorCurve, GroupRow
 from prunecvt_passes.budget import Removal
 from prunecvt_passes.graph import index
@@ -30,8 +30,7 @@ def row(before: int = 4, after: int = 2, **fields: object) -> GroupRow:
 
 
 def test_names_break_behind_their_separators_and_stay_escaped() -> None:
-    environment = _environment()
-    found = environment.from_string("{{ name|breakable }}").render(name="/a.<b>/Conv_output_0")
+    found = environment().from_string("{{ name|breakable }}").render(name="/a.<b>/Conv_output_0")
     assert found == "/<wbr>a.&lt;b&gt;/<wbr>Conv_<wbr>output_<wbr>0"
 
 

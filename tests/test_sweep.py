@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
+import re
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-import report_examples as examples
 from command_line import RESNET, SAMPLES, run
+from prunecvt.commands.progress import clock_time, drawn_progress, line_writer
 from prunecvt.errors import UsageError
-from prunecvt.report.sweep import SweepPoint, SweepReport, marked
+from prunecvt.pace import Pace, Stages
+from prunecvt.report.sweep import SweepReport, marked
+from prunecvt.report.sweep_page import link, render_sweep_html
 from prunecvt.sweeping import amounts, sweep
+from sweep_examples import point
 
 OPTIONS: dict[str, Any] = {"ir": False, "eval": SAMPLES / "digits_test.npz"}
-
-
-def point(name: str, ratio: float, quality: float | None) -> SweepPoint:
-    latency = [examples.latency(ratio=ratio)]
-    made = {"onnx": "m.onnx", "macs": 0.5, "params": 0.5, "measure": "agreement"}
-    return SweepPoint(name=name, latency=latency, quality=quality, **made)  # type: ignore[arg-type]
 
 
 def test_what_no_other_beats() -> None:
@@ -34,8 +35,8 @@ def test_what_no_other_beats() -> None:
         point("twin", 0.3, 0.8),
         point("unknown", 0.1, None),
     ]
-    found = marked("m.onnx", "0", points)
-    assert [p.name for p in found.points if p.best] == ["fast", "good", "between", "twin"]
+    found = marked(points)
+    assert [p.name for p in found if p.best] == ["fast", "good", "between", "twin"]
 
 
 def test_amounts_are_stated_once() -> None:
@@ -59,7 +60,20 @@ def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     first = sweep(RESNET, tmp_path, points[:2], OPTIONS, jobs=2)
     made = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.onnx")}
     assert len(made) == 2
-    second = sweep(RESNET, tmp_path, points, OPTIONS)
+    told: list[tuple[str, dict[str, Any]]] = []
+
+    def tell(what: str, share: float | None = None, **more: Any) -> None:
+        told.append((what, more))
+
+    second = sweep(RESNET, tmp_path, points, OPTIONS, progress=tell)
+    lasting = [(what, more.get("left")) for what, more in told if more.get("lasting")]
+    assert lasting == [
+        ("taken up again: 2 of 3", None),
+        ("slimmed 3 of 3: macs=0.8", 0.0),
+        ("timing 4 models in one race", None),
+    ]
+    races = [more["left"] for what, more in told if what == "latency in onnxruntime"]
+    assert len(races) > 2 and races[-1] == 0
     again = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.onnx")}
     assert {name: again[name] for name in made} == made
     assert len(again) == 3
@@ -69,6 +83,12 @@ def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     document = (tmp_path / "sweep.json").read_text()
     assert SweepReport.model_validate_json(document) == second
     assert any(p.best for p in second.points)
+    page = (tmp_path / "sweep.html").read_text()
+    assert page == render_sweep_html(second) and "797 labelled samples" in page
+    assert second.original is not None and second.settings["eval"] == "digits_test.npz"
+    assert not {"ratio", "target", "bench"} & set(second.settings)
+    for each in second.points:
+        assert (tmp_path / link(each)).is_file()
 
 
 @pytest.mark.parametrize("change", ["settings", "damage", "model"])
@@ -109,6 +129,67 @@ def test_errors_go_from_process_to_process_whole() -> None:
     assert (str(found), found.code, found.node) == (str(error), "E201", "n")
 
 
+def test_the_time_left_is_that_of_what_has_to_be_made() -> None:
+    now = [100.0]
+    alone = Pace(4, 1, lambda: now[0])
+    found = []
+    for _ in range(4):
+        now[0] += 10
+        found.append(alone.finished(10.0))
+    assert found == [30, 20, 10, 0]
+    slow = Pace(2, 1, lambda: now[0])
+    now[0] += 30  # of which a process took twenty to start
+    assert slow.finished(10.0) == 10
+
+
+def test_the_time_left_is_shared_by_the_processes() -> None:
+    now = [0.0]
+    pair = Pace(6, 2, lambda: now[0])
+    now[0] = 10
+    assert [pair.finished(10.0), pair.finished(10.0)] == [20, 20]
+    now[0] = 15  # a short one; the other has worked for five seconds
+    assert pair.finished(5.0) == pytest.approx((25 / 3 * 3 - 5) / 2)
+    last = Pace(3, 2, lambda: now[0])
+    now[0] += 10
+    last.finished(10.0)
+    assert last.finished(10.0) == 10  # one process has nothing to do
+    assert last.finished(10.0) == 0
+
+
+def test_the_time_left_of_a_race_is_known_from_its_share() -> None:
+    now = [0.0]
+    stages = Stages(lambda: now[0])
+    assert stages.left("a", 0.0) is None
+    now[0] = 2
+    assert stages.left("a", 0.25) == 6
+    assert stages.left("b", 0.5) is None
+    now[0] = 3
+    assert stages.left("b", 0.5) == 1
+
+
+def test_lines_say_what_is_done_and_how_long_it_takes() -> None:
+    now, stream = [0.0], io.StringIO()
+    tell = line_writer(stream, lambda: now[0])
+    now[0] = 75.2
+    tell("latency", 0.5)
+    tell("slimmed 1 of 3: a", 0.3, left=3675, lasting=True)
+    tell("slimmed 3 of 3: b", 1.0, left=0.0, lasting=True)
+    assert stream.getvalue().splitlines() == [
+        "slimmed 1 of 3: a (1:15 elapsed, about 1:01:15 left)",
+        "slimmed 3 of 3: b (1:15 elapsed)",
+    ]
+    assert clock_time(-1) == "0:00" and clock_time(59.6) == "1:00"
+
+
+def test_a_terminal_shows_the_time_left() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=100)
+    with drawn_progress(console) as tell:
+        tell("slimmed 1 of 3: a", 0.3, left=100.0, lasting=True)
+        time.sleep(0.3)
+    assert "slimmed 1 of 3: a" in stream.getvalue() and "1:40 left" in stream.getvalue()
+
+
 def test_the_command_prints_a_table(tmp_path: Path) -> None:
     flags = ["--ratios", "0.2", "--target", "macs=0.9", "--no-ir", "-o", tmp_path]
     done = run("sweep", RESNET, *flags, COLUMNS="80")
@@ -117,7 +198,22 @@ def test_the_command_prints_a_table(tmp_path: Path) -> None:
     assert all(len(line) <= 80 for line in lines if not line.startswith("wrote "))
     names = [line.split()[0] for line in lines if "=" in line and " % " in line]
     assert names == ["ratio=0.2", "macs=0.9"]
+    told = done.stderr.splitlines()
+    gone = r" \(\d+:\d\d elapsed"
+    for line, form in zip(
+        told,
+        [
+            rf"slimmed 1 of 2: ratio=0\.2{gone}(, about \d+:\d\d left)?\)",
+            rf"slimmed 2 of 2: macs=0\.9{gone}\)",
+            rf"timing 3 models in one race{gone}\)",
+        ],
+        strict=True,
+    ):
+        assert re.fullmatch(form, line), line
+    wrote = [line for line in lines if line.startswith("wrote ")]
+    assert wrote == [f"wrote {tmp_path / 'sweep.json'}", f"wrote {tmp_path / 'sweep.html'}"]
     done = run("sweep", RESNET, *flags, "--json")
+    assert done.stderr == ""
     assert json.loads(done.stdout) == json.loads((tmp_path / "sweep.json").read_text())
     out_of_reach = ["--ratios", "", "--target", "latency=0.000001", "--no-ir"]
     done = run("sweep", RESNET, *out_of_reach, "-o", tmp_path / "missed")

@@ -21,12 +21,18 @@ from prunecvt.api import slim
 from prunecvt.errors import UsageError
 from prunecvt.judging import bench_files
 from prunecvt.options import Options
-from prunecvt.report.schema import LatencyRow, Report
-from prunecvt.report.sweep import SweepPoint, SweepReport, marked
+from prunecvt.pace import Pace, Stages
+from prunecvt.report.assemble import Stopwatch, run_row
+from prunecvt.report.schema import LatencyRow, Report, Tool
+from prunecvt.report.sweep import SweepPoint, SweepReport, marked, original_of
+from prunecvt.report.sweep_page import render_sweep_html
+from prunecvt.runtimes.environment import describe
 from prunecvt.slimming import file_sha256
+from prunecvt.version import VERSION
 
 Progress = Callable[..., None]
 _IDLE = ("bench", "force", "report", "fail_if", "strict_layout", "threads")  # of a point's settings
+_VARIED = ("ratio", "target")  # from point to point
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ def sweep(
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> SweepReport:
-    """Slims and times every point; writes models, reports and sweep.json into ``folder``.
+    """Slims and times every point; writes models, reports, sweep.json and sweep.html.
 
     Args:
         model: the ONNX file.
@@ -75,46 +81,104 @@ def sweep(
         points: the amounts.
         options: as ``Options`` names them, for all points.
         jobs: processes that slim at a time.
-        progress: called with what is being done and the share that is done.
+        progress: called with what is being done, the share that is done, and by name with ``left``,
+            the seconds that it still takes, and ``lasting`` where it is worth a line in a log.
 
     Raises:
         PrunecvtError: as ``slim`` does for the first point that fails.
     """
     if not points or jobs < 1:
         raise UsageError("E201", "a sweep needs an amount and a job or more", help="give --ratios")
-    shared = {**options, "force": True, "bench": False}
+    watch, shared = Stopwatch(), {**options, "force": True, "bench": False}
     for point in points:
         Options.of({**shared, **point.options})
     folder.mkdir(parents=True, exist_ok=True)
     places = {point.name: folder / f"{model.stem}_{point.stem}.onnx" for point in points}
-    sha256, reports = file_sha256(model), dict[str, Report]()
-    for point in points:
-        found = _there(places[point.name], sha256, Options.of({**shared, **point.options}))
-        if found is not None:
-            reports[point.name] = found
-    missing = [point for point in points if point.name not in reports]
-    for name, report in _slimmed(model, places, missing, shared, jobs):
-        reports[name] = report
-        if progress is not None:
-            progress(f"slim {len(reports)} of {len(points)}", len(reports) / len(points))
+    series, tell = _Series(model, file_sha256(model), points, places, shared), progress or _silent
+    reports = _made(series, jobs, tell)
     files = [model, *(places[point.name] for point in points)]
+    tell(f"timing {len(files)} models in one race", lasting=True)
     backend = "both" if options.get("ir", True) else "onnxruntime"
     timed = {name: options[name] for name in ("threads", "seed", "input_shape") if name in options}
-    _, rows = bench_files(files, backend, timed, progress)
-    result = marked(model.name, sha256, list(_points(points, places, reports, rows)))
+    _, rows = bench_files(files, backend, timed, _racing(tell))
+    result = _result(series, reports, rows, watch)
     (folder / "sweep.json").write_text(result.model_dump_json(indent=1) + "\n", "utf-8")
+    page = render_sweep_html(result)
+    (folder / "sweep.html").write_bytes(page.encode("utf-8", "replace"))
     return result
 
 
-def _points(
-    points: Sequence[Amount],
-    places: Mapping[str, Path],
+@dataclass(frozen=True)
+class _Series:
+    """One model, the amounts, where each goes, and the options that all share."""
+
+    model: Path
+    sha256: str
+    points: Sequence[Amount]
+    places: Mapping[str, Path]
+    shared: Mapping[str, Any]
+
+    def options(self, point: Amount) -> dict[str, Any]:
+        """Everything that is asked for at a point."""
+        return {**self.shared, **point.options}
+
+
+def _made(series: _Series, jobs: int, tell: Progress) -> dict[str, Report]:
+    """The reports of all points: of those that lie there, and of the others once they are made."""
+    number, reports = len(series.points), dict[str, Report]()
+    for point in series.points:
+        found = _there(series.places[point.name], series.sha256, Options.of(series.options(point)))
+        if found is not None:
+            reports[point.name] = found
+    if reports:
+        tell(f"taken up again: {len(reports)} of {number}", len(reports) / number, lasting=True)
+    missing = [point for point in series.points if point.name not in reports]
+    pace = Pace(len(missing), jobs)
+    for name, report in _slimmed(series, missing, jobs):
+        reports[name] = report
+        what, share = f"slimmed {len(reports)} of {number}: {name}", len(reports) / number
+        tell(what, share, left=pace.finished(report.run.seconds), lasting=True)
+    return reports
+
+
+def _silent(what: str, share: float | None = None, **_: Any) -> None:
+    """Where nobody wants to know."""
+
+
+def _racing(tell: Progress) -> Progress:
+    """Adds to the progress of the race how long its runtime still takes."""
+    stages = Stages()
+
+    def advance(what: str, share: float) -> None:
+        tell(what, share, left=stages.left(what, share))
+
+    return advance
+
+
+def _result(
+    series: _Series,
     reports: Mapping[str, Report],
     rows: Sequence[Sequence[LatencyRow]],
-) -> Iterator[SweepPoint]:
-    for point, latency in zip(points, rows, strict=True):
-        report = reports[point.name]
-        yield SweepPoint.of(point.name, places[point.name].name, report, list(latency))
+    watch: Stopwatch,
+) -> SweepReport:
+    found = []
+    for point, latency in zip(series.points, rows, strict=True):
+        onnx = series.places[point.name].name
+        found.append(SweepPoint.of(point.name, onnx, reports[point.name], list(latency)))
+    original, judged_on = original_of(list(reports.values()))
+    chosen = Options.of(series.shared)
+    settings = json.loads(json.dumps(chosen.settings())).items()
+    return SweepReport(
+        tool=Tool(version=VERSION),
+        run=run_row(watch),
+        env=describe(chosen.threads),
+        model=series.model.name,
+        sha256=series.sha256,
+        settings={name: v for name, v in settings if name not in (*_IDLE, *_VARIED)},
+        original=original,
+        judged_on=judged_on,
+        points=marked(found, original),
+    )
 
 
 def _there(path: Path, sha256: str, options: Options) -> Report | None:
@@ -132,25 +196,19 @@ def _there(path: Path, sha256: str, options: Options) -> Report | None:
     return report if alike and whole and report.input.sha256 == sha256 else None
 
 
-def _slimmed(
-    model: Path,
-    places: Mapping[str, Path],
-    points: Sequence[Amount],
-    options: Mapping[str, Any],
-    jobs: int,
-) -> Iterator[tuple[str, Report]]:
+def _slimmed(series: _Series, points: Sequence[Amount], jobs: int) -> Iterator[tuple[str, Report]]:
     """Slims points as processes become free."""
     if not points:
         return
     context = multiprocessing.get_context("spawn")  # no runtime's threads are inherited
     with ProcessPoolExecutor(min(jobs, len(points)), mp_context=context) as pool:
         made = {
-            pool.submit(_slim, model, places[point.name], {**options, **point.options}): point
-            for point in points
+            pool.submit(_slim, series.model, series.places[p.name], series.options(p)): p.name
+            for p in points
         }
         try:
             for done in as_completed(made):
-                yield made[done].name, done.result()
+                yield made[done], done.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

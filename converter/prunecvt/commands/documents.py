@@ -16,8 +16,10 @@ from prunecvt.commands.terminal import Terminal, write
 
 if TYPE_CHECKING:
     from prunecvt.report.schema import Report
+    from prunecvt.report.sweep import SweepReport
 
 _Report = Annotated[Path, typer.Argument(help="A report.json.", show_default=False)]
+_Document = Annotated[Path, typer.Argument(help="A report.json or sweep.json.", show_default=False)]
 _Output = Annotated[
     Optional[Path], typer.Option("--output", "-o", help="A file; stdout where none is given.")
 ]
@@ -29,7 +31,7 @@ _Strict = Annotated[
 
 
 def report(
-    path: _Report,
+    path: _Document,
     output: _Output = None,
     format: flags.Format = "auto",
     force: flags.Force = False,
@@ -37,15 +39,17 @@ def report(
     config: flags.Config = None,
     debug: flags.Debug = False,
 ) -> None:
-    """Render a report.json again, as the ending of -o says, or as Markdown."""
-    from prunecvt.loading.report_file import read_report
+    """Render a report.json or sweep.json again, as the ending of -o says, or as Markdown."""
+    from prunecvt.loading.report_file import read_document
+    from prunecvt.report.schema import Report
     from prunecvt.writing.write import from_bytes, write_set
 
     terminal = Terminal.of(False, 0, no_color)
     if format == "auto":
         format = (output.suffix[1:] if output is not None else "") or "md"
-    render = renderer(format, terminal)
-    text = render(read_report(path))
+    render = renderer(format, terminal)  # refuses what is no format before it reads
+    found = read_document(path)
+    text = render(found) if isinstance(found, Report) else sweep_text(found, format, terminal)
     if output is None:
         write(text)
         return
@@ -105,6 +109,28 @@ def renderer(name: str, terminal: Terminal) -> Callable[[Report], str]:
     if name not in known:
         raise UsageError("E201", f"--format is '{name}'", help=f"it can be {', '.join(known)}")
     return known[name]
+
+
+def sweep_text(found: SweepReport, name: str, terminal: Terminal) -> str:
+    """A sweep as the text of a format.
+
+    Raises:
+        UsageError: E201, there is no such format of a sweep.
+    """
+    from prunecvt.errors import UsageError
+    from prunecvt.report.sweep_page import render_sweep_html, sweep_markdown
+    from prunecvt.report.tables import sweep_table
+
+    known: dict[str, Callable[[SweepReport], str]] = {
+        "text": lambda sweep: terminal.drawn(sweep_table(sweep)),
+        "json": lambda sweep: sweep.model_dump_json(indent=1) + "\n",
+        "html": render_sweep_html,
+        "md": sweep_markdown,
+    }
+    if name not in known:
+        help = f"of a sweep it can be {', '.join(known)}"
+        raise UsageError("E201", f"--format is '{name}'", help=help)
+    return known[name](found)
 
 
 def github(report: Report) -> str:

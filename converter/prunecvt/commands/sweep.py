@@ -21,7 +21,7 @@ _Targets = Annotated[
 ]
 _Folder = Annotated[
     Optional[Path],
-    typer.Option("--output", "-o", help="Folder for models, reports and sweep.json."),
+    typer.Option("--output", "-o", help="Folder for models, reports, sweep.json and sweep.html."),
 ]
 _Jobs = Annotated[int, typer.Option(help="Processes that slim at a time.")]
 
@@ -78,10 +78,11 @@ def sweep(
 
     folder = output or model.parent / f"{model.stem}_sweep"
     points = amounts(numbers("--ratios", ratios), targets or [])
-    with terminal.progress() as progress:
+    with terminal.progress(lines=True) as progress:
         found = sweep_model(model, folder, points, options_of(given), jobs=jobs, progress=progress)
     if json:
         write(found.model_dump_json(indent=1) + "\n")
         return
     terminal.show(sweep_table(found))
-    terminal.show(f"wrote {folder / 'sweep.json'}")
+    for name in ("sweep.json", "sweep.html"):
+        terminal.show(f"wrote {folder / name}")

@@ -6,12 +6,13 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
 
-Progress = Callable[..., None]
+from prunecvt.commands.progress import Progress, drawn_progress, line_writer
+
 PIPED_WIDTH = 160
 
 
@@ -57,30 +58,18 @@ class Terminal:
         return captured.get()
 
     @contextlib.contextmanager
-    def progress(self) -> Iterator[Progress | None]:
-        """Gives out a progress callback that draws on stderr, on a terminal only."""
+    def progress(self, lines: bool = False) -> Iterator[Progress | None]:
+        """Gives out a progress callback that draws on stderr, on a terminal only.
+
+        Args:
+            lines: elsewhere, write a line on stderr for each step that is worth one.
+        """
         console = self.console(stderr=True)
         drawable = sys.stderr.isatty() and not console.is_dumb_terminal
         if self.quiet or not drawable or os.environ.get("CI"):
-            yield None
+            yield line_writer() if lines and not self.quiet else None
             return
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-        )
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("load", total=None)
-
-            def advance(what: str, share: float | None = None) -> None:
-                total = None if share is None else 1.0
-                bar.update(
-                    task, description=what.replace("_", " "), total=total, completed=share or 0
-                )
-
+        with drawn_progress(console) as advance:
             yield advance
 
 

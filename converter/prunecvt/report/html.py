@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from prunecvt.report import svg, wording
 from prunecvt.report.curves import smalls
 from prunecvt.report.findings import findings
 from prunecvt.report.schema import LatencyRow, Report
+from prunecvt.report.target_picture import picture
 
 NAME_LENGTH = 44
 MEMBER_LENGTH = 44
@@ -30,7 +32,7 @@ MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 def render_html(report: Report) -> str:
     """Returns the whole page; the same report gives the same text."""
-    template = _environment().get_template("report.html.j2")
+    template = environment().get_template("report.html.j2")
     return template.render(
         report=report,
         findings=findings(report),
@@ -40,10 +42,8 @@ def render_html(report: Report) -> str:
         checks=wording.checks(report.verify),
         pinned=wording.causes_pinned(report.skipped),
         whole=wording.causes_whole(report.groups),
-        settings={
-            name: (_setting(value), report.resolved.get(name, ""))
-            for name, value in sorted(report.settings.items())
-        },
+        settings=settings_rows(report.settings, report.resolved),
+        trials=picture(report),
         curves=smalls(report.groups),
         GROUPS_AT_ONCE=GROUPS_AT_ONCE,
         CURVES_AT_ONCE=CURVES_AT_ONCE,
@@ -56,16 +56,17 @@ def render_html(report: Report) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Where templates come from, with the filters and pictures that they use."""
+    made = Environment(
         loader=PackageLoader("prunecvt.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(svg=svg, wording=wording)
-    environment.filters.update(
+    made.globals.update(svg=svg, wording=wording)
+    made.filters.update(
         member=lambda group: wording.member(group, MEMBER_LENGTH),
         breakable=_breakable,
         tensor=lambda text: wording.shorten(text, NAME_LENGTH),
@@ -78,7 +79,7 @@ def _environment() -> Environment:
         significant=wording.significant,
         percent=wording.percent,
     )
-    return environment
+    return made
 
 
 _SEPARATOR = re.compile(r"(?<=[/._:])(?=\w)")
@@ -93,6 +94,15 @@ def _fine(text: str) -> str:
 def _breakable(name: str) -> Markup:
     """A name that lines may break behind its separators, and not inside its words."""
     return Markup(_SEPARATOR.sub("<wbr>", str(escape(name))))
+
+
+def settings_rows(
+    settings: Mapping[str, Any], resolved: Mapping[str, str]
+) -> dict[str, tuple[str, str]]:
+    """Settings by name, as text, with what ``auto`` came to."""
+    return {
+        name: (_setting(value), resolved.get(name, "")) for name, value in sorted(settings.items())
+    }
 
 
 def _setting(value: Any) -> str:

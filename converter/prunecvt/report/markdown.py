@@ -17,7 +17,7 @@ _PUNCTUATION = re.compile(r"[^\w\s.,:;/()%+-]|_")
 def render_markdown(report: Report) -> str:
     """Returns the report's numbers, its caveats, and what was not cut, as GitHub Markdown."""
     base = report.input.path.replace("\\", "/").rsplit("/", 1)[-1]
-    lines = [f"### prunecvt: {_code(base)}", "", *_table(report), ""]
+    lines = [f"### prunecvt: {code(base)}", "", *_table(report), ""]
     lines += [f"{text}  " for text in _measures(report)]
     notes = [*findings(report), *wording.counted(report.warnings)]
     if notes:
@@ -35,7 +35,8 @@ def _escape(text: str) -> str:
     return _PUNCTUATION.sub(lambda match: f"&#{ord(match.group())};", short)
 
 
-def _code(name: str) -> str:
+def code(name: str) -> str:
+    """A name as code in which every character means itself."""
     return f"<code>{_escape(wording.shorten(name, NAME_LENGTH))}</code>"
 
 
@@ -82,7 +83,7 @@ def _measures(report: Report) -> list[str]:
         lines.append(f"{line[0].upper()}{line[1:]}.")
     for gate in report.gates:
         outcome = "passed" if gate.passed else "**missed**"
-        lines.append(f"Gate {_code(gate.expr)}: {outcome} ({wording.gate_value(gate)}).")
+        lines.append(f"Gate {code(gate.expr)}: {outcome} ({wording.gate_value(gate)}).")
     rows = wording.checks(report.verify)
     text = f"Checks: {wording.checks_passed(rows)}"
     for word in ("failed", "left out"):
@@ -97,7 +98,7 @@ def _causes(title: str, causes: list[wording.Cause]) -> list[str]:
     number = sum(len(cause.places) for cause in causes)
     lines = ["", f"<details><summary>{title}: {number}</summary>", ""]
     for cause in causes[:MOST_CAUSES]:
-        place = _code(cause.places[0])
+        place = code(cause.places[0])
         more = f" and {len(cause.places) - 1} more" if len(cause.places) > 1 else ""
         lines.append(f"- {_escape(cause.text)}: {place}{more}")
     if len(causes) > MOST_CAUSES:

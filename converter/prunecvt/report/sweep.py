@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
+from pydantic import Field
+
+from prunecvt.report.front import undominated
 from prunecvt.report.latency_rows import LatencyRow
 from prunecvt.report.record import Record
-from prunecvt.report.schema import Report
+from prunecvt.report.schema import Environment, Report, Run, Tool
+from prunecvt.report.wording import plural, samples
 
 Quality = Literal["top1", "agreement", "cosine"]
 
@@ -22,7 +27,8 @@ class SweepPoint(Record):
         quality: top-1 where labels were given, else agreement, else the cosine with the original.
         measure: which of these it is.
         missed: whether its target was.
-        best: whether no point is at least as fast and as good, and better in one.
+        best: whether no point, and not the original, is at least as fast and as good, and better in
+            one.
     """
 
     name: str
@@ -57,12 +63,30 @@ class SweepPoint(Record):
 
 
 class SweepReport(Record):
-    """All points, in the order they were stated."""
+    """All points, in the order they were stated; what is not known of an older one is left out.
+
+    Attributes:
+        model, sha256: the original's file.
+        settings: what all points share.
+        original: the original's quality, by the points' measure.
+        judged_on: what the quality was measured on.
+    """
 
     schema_version: Literal[1] = 1
+    tool: Tool | None = None
+    run: Run | None = None
+    env: Environment | None = None
     model: str
     sha256: str
-    points: list[SweepPoint]
+    settings: dict[str, Any] = Field(default_factory=dict)
+    original: float | None = None
+    judged_on: str = ""
+    points: list[SweepPoint] = Field(min_length=1)
+
+    @property
+    def measure(self) -> Quality | None:
+        """What quality is here; None where no point has any."""
+        return next((point.measure for point in self.points if point.measure), None)
 
 
 def _quality(report: Report) -> tuple[float | None, Quality | None]:
@@ -76,19 +100,27 @@ def _quality(report: Report) -> tuple[float | None, Quality | None]:
     return fidelity.cosine, "cosine"
 
 
-def marked(model: str, sha256: str, points: list[SweepPoint]) -> SweepReport:
-    """The report, with the points marked that no other beats."""
+def original_of(reports: Sequence[Report]) -> tuple[float | None, str]:
+    """The original's quality, and what quality was measured on; None and "" where it was not."""
+    for report in reports:
+        if report.accuracy is not None:
+            accuracy = report.accuracy
+            number = plural(accuracy.samples, "labelled sample")
+            return accuracy.top1.before, f"{number} of {accuracy.data}"
+        if report.verify is not None and report.verify.fidelity is not None:
+            return 1.0, samples(report.verify.fidelity)
+    return None, ""
 
-    def beaten(point: SweepPoint) -> bool:
-        if point.quality is None:
-            return True
-        for other in points:
-            if other.quality is None or other is point:
-                continue
-            as_good = other.ratio <= point.ratio and other.quality >= point.quality
-            if as_good and (other.ratio < point.ratio or other.quality > point.quality):
-                return True
-        return False
 
-    best = [point.model_copy(update={"best": not beaten(point)}) for point in points]
-    return SweepReport(model=model, sha256=sha256, points=best)
+def marked(points: Sequence[SweepPoint], original: float | None = None) -> list[SweepPoint]:
+    """The points, with those marked that no other beats.
+
+    Args:
+        points: the points.
+        original: the original's quality; it beats what is no faster and no better.
+    """
+    known = [point for point in points if point.quality is not None]
+    pairs = [(point.ratio, point.quality or 0.0) for point in known]
+    pairs += [(1.0, original)] if original is not None else []
+    names = {p.name for p, best in zip(known, undominated(pairs), strict=False) if best}
+    return [point.model_copy(update={"best": point.name in names}) for point in points]
