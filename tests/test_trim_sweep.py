@@ -136,13 +136,44 @@ def test_what_nobody_reads_goes_with_what_only_it_reads() -> None:
     assert (width(found, "middle"), width(found, "first")) == (WIDTH - 3, WIDTH - 1)
 
 
-def test_zero_padding_of_a_constant_keeps_the_channel_and_says_why() -> None:
+@pytest.mark.parametrize("operator", ["Conv", "ConvTranspose"])
+def test_where_a_constant_is_padded_one_channel_stands_for_the_others(operator: str) -> None:
     net = Net()
-    net.output(net.conv(net.add("Relu", positive_dead(net)), WIDTH, 4, 3, name="last"))
+    x = net.add("Relu", positive_dead(net))
+    weight = net.random(*((4, WIDTH) if operator == "Conv" else (WIDTH, 4)), 3, 3)
+    steps = [2, 2] if operator == "ConvTranspose" else [1, 1]
+    net.output(net.add(operator, x, weight, name="last", pads=[1] * 4, strides=steps))
+    found = cleaned(net)
+    assert width(found, "first") == WIDTH - 2
+    assert found.carried == 2
+    (stayed,) = found.stayed
+    assert (stayed.channels, "pads with zeros" in stayed.reason) == (1, True)
+
+
+def test_one_channel_stands_for_others_before_several_readers() -> None:
+    """Two readers see other constants, a third has no padding, and one looks at some of them."""
+    net = Net()
+    x = net.norm(positive_dead(net), WIDTH)
+    for number, y in enumerate((net.add("Sigmoid", x), net.add("Exp", x), x)):
+        net.output(net.conv(y, WIDTH, 4, (3, 3, 1)[number], name=f"last{number}"))
+    zero(net, weight_name(net, "last1"), DEAD[:1], axis=1)
+    assert width(cleaned(net), "first") == WIDTH - 2
+
+
+def test_grouped_readers_with_padding_keep_their_constants() -> None:
+    net = Net()
+    net.output(net.conv(positive_dead(net), WIDTH, 4, 3, name="last", group=2))
+    assert width(cleaned(net), "first") == WIDTH
+
+
+def test_a_lone_constant_that_is_padded_stays() -> None:
+    net = Net()
+    x = net.first()
+    zero(net, weight_name(net, "first"), 2)
+    net.output(net.conv(x, WIDTH, 4, 3, name="last"))
     found = cleaned(net)
     assert width(found, "first") == WIDTH
-    (stayed,) = found.stayed
-    assert (stayed.channels, "pads with zeros" in stayed.reason) == (3, True)
+    assert found.stayed[0].channels == 1
 
 
 def positive_dead(net: Net) -> str:
@@ -190,13 +221,11 @@ def test_features_and_flattened_maps(operator: str) -> None:
     assert width(cleaned(net), "first") == WIDTH - 3
 
 
-def test_a_transposed_convolution_takes_zeros_but_no_other_constants() -> None:
-    for constant in (False, True):
-        net = Net()
-        x = positive_dead(net) if constant else dead_first(net)
-        weight = net.random(WIDTH, 4, 3, 3)
-        net.output(net.add("ConvTranspose", x, weight, name="last", strides=[2, 2]))
-        assert width(cleaned(net), "first") == (WIDTH if constant else WIDTH - 3)
+def test_a_transposed_convolution_takes_zeros() -> None:
+    net = Net()
+    weight = net.random(WIDTH, 4, 3, 3)
+    net.output(net.add("ConvTranspose", dead_first(net), weight, name="last", strides=[2, 2]))
+    assert width(cleaned(net), "first") == WIDTH - 3
 
 
 def test_grouped_readers_take_constants() -> None:

@@ -34,7 +34,8 @@ class Cleaned:
         dropped: branches that always make the same, and are computed no more.
         kernels: kernels with borders of zeros.
         constant: channels (classes) that went and were constants other than zero.
-        inexact: those among them that were read with zero padding.
+        inexact: those among them that are off at padded borders.
+        carried: those among them that another constant channel stands for.
         stayed: channels that are constant and stay, with the reason.
     """
 
@@ -45,6 +46,7 @@ class Cleaned:
     kernels: tuple[KernelCut, ...] = ()
     constant: int = 0
     inexact: int = 0
+    carried: int = 0
     stayed: tuple[Stayed, ...] = ()
 
 
@@ -68,22 +70,32 @@ def clean(
     first = groups = solve(trace(dense.graph, RULES, Units()))
     gone = np.zeros(groups.total, bool)
     reasons: dict[int, str] = {}
-    constant = off = 0
+    counts = np.zeros(3, int)
     stayed: tuple[Stayed, ...] = ()
     for number in range(_ROUNDS):
         sweep = find_dead(groups, budget, inexact)
         stayed, reasons = sweep.stayed, reasons if number else sweep.removal.reasons
         if not sweep.removal.removed.any():
             break
-        constant, off = constant + sweep.constant, off + sweep.inexact
+        counts += (sweep.constant, sweep.inexact, sweep.carried)
         _note(first, gone, groups, sweep.removal.removed)
         dense, more, cropped = _settled(_again(cut(groups, sweep), source), source, frozenset())
         dropped, kernels = (*dropped, *more), (*kernels, *cropped)
         groups = solve(trace(dense.graph, RULES, Units()))
     left = {group: why for group, why in reasons.items() if not gone[_classes(first, group)].any()}
     removal = Removal(gone, left)
-    merged = _merged(kernels)
-    return Cleaned(dense.graph.model, first, removal, dropped, merged, constant, off, stayed)
+    constant, off, carried = map(int, counts)
+    return Cleaned(
+        dense.graph.model,
+        first,
+        removal,
+        dropped,
+        _merged(kernels),
+        constant,
+        off,
+        carried,
+        stayed,
+    )
 
 
 def _classes(groups: Groups, group: int) -> list[int]:

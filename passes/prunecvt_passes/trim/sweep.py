@@ -2,8 +2,8 @@
 
 Where a reader sees a constant c in a channel, its outputs lack W c once the channel is gone; that
 goes into its bias (Ye et al., 2018, "Rethinking the smaller-norm-less-informative assumption").
-This is exact for c = 0 and for readers without zero padding; at padded borders it is not, so there
-a channel of another constant stays, unless inexact cuts are allowed.
+This is exact for c = 0 and for readers without zero padding. At padded borders it is not: there one
+of a group's constants stays and stands for the others (``merge.py``), or inexact cuts are allowed.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from prunecvt_passes.budget import Budget, Removal, open_groups, rounded
-from prunecvt_passes.channels import Read
-from prunecvt_passes.groups import Bools, Group, Groups
+from prunecvt_passes.groups import Bools, Group, Groups, Ints
 from prunecvt_passes.model import Model
 from prunecvt_passes.slice import remove
 from prunecvt_passes.trim.bias import add_bias
-from prunecvt_passes.trim.geometry import CONVOLUTIONS, Floats, Taps
-from prunecvt_passes.trim.still import along, padded, still
+from prunecvt_passes.trim.geometry import CONVOLUTIONS, Floats
+from prunecvt_passes.trim.merge import Addition, add_merged, additions, find_carriers
+from prunecvt_passes.trim.reading import Reading, readings_of
 
-_PADDED = "holds a constant that its reader pads with zeros (--allow-inexact takes it)"
+_PADDED = (
+    "holds a constant that its reader pads with zeros, alone or for others like it "
+    "(--allow-inexact takes it)"
+)
 _ACROSS = "holds a constant that its reader has no bias for"
 
 
@@ -41,41 +44,20 @@ class Sweep:
     Attributes:
         removal: the classes.
         constants: node's output tensor -> what its outputs lack without them, one per channel.
+        merged: what the weights of others take over, see ``additions``.
         constant: classes that go and were no zeros where somebody read them.
-        inexact: those among them that are read with zero padding.
+        inexact: those among them that are off at padded borders.
+        carried: those that another channel stands for.
         stayed: what is constant and stays.
     """
 
     removal: Removal
     constants: dict[str, Floats] = field(default_factory=dict)
+    merged: tuple[Addition, ...] = ()
     constant: int = 0
     inexact: int = 0
+    carried: int = 0
     stayed: tuple[Stayed, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """One read, by index along its axis: the constant there (NaN: none), and the taps if any."""
-
-    read: Read
-    values: Floats
-    taps: Taps | None
-    uneven: bool
-    outputs: str
-
-    def silent(self, groups: Groups, dead: Bools) -> Bools:
-        """Which inputs meet nothing but zeros, or outputs that go."""
-        if self.taps is None:
-            return np.zeros(self.values.size, bool)
-        blocks, rows, _ = self.taps.largest.shape
-        live = np.ones(blocks * rows)
-        axes = groups.channels.axes.get(self.outputs)
-        labels = axes[1 if self.read.node.op in CONVOLUTIONS else -1] if axes else None
-        if labels is not None:
-            live = 1.0 - dead[groups.class_of[labels]]
-        largest = (self.taps.largest * live.reshape(blocks, rows, 1)).max(1)
-        found: Bools = largest.ravel() == 0
-        return found
 
 
 def find_dead(groups: Groups, budget: Budget, inexact: bool = False) -> Sweep:
@@ -86,30 +68,35 @@ def find_dead(groups: Groups, budget: Budget, inexact: bool = False) -> Sweep:
         budget: ``keep``, ``only``, ``min_channels`` and ``round_to`` hold; amounts are ignored.
         inexact: whether constants may go that are read with zero padding.
     """
-    readings = _readings(groups)
+    readings = readings_of(groups)
     dead = np.zeros(groups.total, bool)
     while True:
         bad = np.zeros(groups.total, bool)
         for reading in readings:
-            gone = reading.silent(groups, dead) | _absorbed(reading, inexact)
+            gone = reading.silent(groups, dead) | reading.absorbed(inexact)
             np.logical_or.at(bad, groups.class_of[reading.read.labels], ~gone)
         found = (groups.group_of >= 0) & ~bad
         if (found == dead).all():
             break
         dead = found
-    removed, reasons = _limited(groups, dead, budget)
+    carriers = find_carriers(groups, readings, dead)
+    removed, reasons = _limited(groups, dead | (carriers >= 0), budget)
     removal = Removal(removed, reasons)
-    constants, gone, off = _constants(groups, readings, removed)
-    stayed = _stayed(groups, readings, dead)
-    return Sweep(removal, constants, int(gone.sum()), int(off.sum()), tuple(stayed))
+    carriers = np.where(removed, carriers, -1)
+    constants, gone, off = _constants(groups, readings, removed, carriers)
+    stayed = _stayed(groups, readings, dead | (carriers >= 0))
+    merged = additions(groups, readings, carriers)
+    counts = int(gone.sum()), int(off.sum()), int((carriers >= 0).sum())
+    return Sweep(removal, constants, merged, *counts, tuple(stayed))
 
 
 def cut(groups: Groups, sweep: Sweep) -> Model:
     """Removes what a sweep found, and puts the constants into the readers' biases."""
     model = remove(groups, sweep.removal)
-    if not sweep.constants:
+    if not sweep.constants and not sweep.merged:
         return model
     model = model.copy()
+    add_merged(model, groups, sweep.removal.removed, sweep.merged)
     kept = ~sweep.removal.removed[groups.class_of]
     for output, shift in sweep.constants.items():
         axes = groups.channels.axes.get(output)
@@ -117,30 +104,6 @@ def cut(groups: Groups, sweep: Sweep) -> Model:
         labels = axes[1 if spatial else -1] if axes else None
         add_bias(model, output, shift if labels is None else shift[kept[labels]])
     return model
-
-
-def _readings(groups: Groups) -> list[_Reading]:
-    graph = groups.channels.graph
-    found = still(graph)
-    readings = []
-    for read in groups.channels.reads:
-        node = read.node
-        values = along(graph, found, node.inputs[read.place], read.axis)
-        if read.zero or values.size != read.labels.size:
-            values = np.full(read.labels.size, np.nan)
-        taps = None if read.place or node.scope else Taps.of(graph, node)
-        if taps is not None and taps.largest.shape[0] * taps.largest.shape[2] != values.size:
-            taps = None
-        uneven = node.op == "ConvTranspose" or (node.op == "Conv" and padded(graph, node))
-        readings.append(_Reading(read, values, taps, uneven, node.outputs[0]))
-    return readings
-
-
-def _absorbed(reading: _Reading, inexact: bool) -> Bools:
-    """Which inputs hold a zero, or a constant that a bias can take."""
-    possible = reading.taps is not None and (not reading.uneven or inexact)
-    found: Bools = (reading.values == 0) | (possible & ~np.isnan(reading.values))
-    return found
 
 
 def _limited(groups: Groups, dead: Bools, budget: Budget) -> tuple[Bools, dict[int, str]]:
@@ -176,18 +139,20 @@ def _without_empty(groups: Groups, removed: Bools) -> Bools:
 
 
 def _constants(
-    groups: Groups, readings: list[_Reading], removed: Bools
+    groups: Groups, readings: list[Reading], removed: Bools, carriers: Ints
 ) -> tuple[dict[str, Floats], Bools, Bools]:
-    """What readers lack, the classes they lack it of, and those of padded readers."""
+    """What biases take over, the classes it comes from, and those that are off at borders."""
     found: dict[str, Floats] = {}
     gone, off = np.zeros(groups.total, bool), np.zeros(groups.total, bool)
     for reading in readings:
         classes = groups.class_of[reading.read.labels]
-        filled = removed[classes] & ~np.isnan(reading.values) & (reading.values != 0)
-        filled &= ~reading.silent(groups, removed)
-        if reading.taps is None or not filled.any():
-            continue
+        filled = removed[classes] & reading.lost(groups, removed)
         gone[classes[filled]] = True
+        if reading.taps is None:
+            continue
+        filled &= ~(reading.uneven & (carriers[classes] >= 0))
+        if not filled.any():
+            continue
         off[classes[filled]] |= reading.uneven
         blocks, rows, inputs = reading.taps.total.shape
         given = np.where(filled, reading.values, 0.0).reshape(blocks, 1, inputs)
@@ -196,7 +161,7 @@ def _constants(
     return found, gone, off
 
 
-def _stayed(groups: Groups, readings: list[_Reading], dead: Bools) -> list[Stayed]:
+def _stayed(groups: Groups, readings: list[Reading], dead: Bools) -> list[Stayed]:
     """Channels that all readers know to be constant, and that one of them cannot do without."""
     open_class = groups.group_of < 0
     reasons: dict[int, str] = {}
@@ -204,7 +169,7 @@ def _stayed(groups: Groups, readings: list[_Reading], dead: Bools) -> list[Staye
         classes = groups.class_of[reading.read.labels]
         silent = reading.silent(groups, dead)
         np.logical_or.at(open_class, classes, np.isnan(reading.values) & ~silent)
-        stuck = ~silent & ~_absorbed(reading, False) & ~np.isnan(reading.values)
+        stuck = ~silent & ~reading.absorbed(False) & ~np.isnan(reading.values)
         why = _ACROSS if reading.taps is None else _PADDED
         reasons.update(dict.fromkeys(classes[stuck].tolist(), why))
     by: dict[tuple[int, str], int] = {}
