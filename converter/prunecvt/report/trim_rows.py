@@ -109,8 +109,8 @@ def trim_lines(row: TrimRow) -> list[str]:
     for reason in dict.fromkeys(each.reason for each in row.stayed):
         alike = [each for each in row.stayed if each.reason == reason]
         number, first = sum(each.channels for each in alike), alike[0].tensor
-        more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
-        lines.append(f"constant and still there: {number} of {first}{more}: each {reason}")
+        where = first if len(alike) == 1 else f"{len(alike)} layers, the first {first}"
+        lines.append(f"channels that are constants and stay: {number} in {where}: each {reason}")
     return lines + ([] if row.mask is None else _mask_lines(row.mask))
 
 
