@@ -34,6 +34,7 @@ def test_help_imports_nothing_heavy() -> None:
     for command in (
         "slim",
         "plan",
+        "trim",
         "inspect",
         "verify",
         "bench",
@@ -47,7 +48,19 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["slim", "plan", "sweep", "inspect", "verify", "bench", "convert", "report", "compare", "env"],
+    [
+        "slim",
+        "plan",
+        "sweep",
+        "trim",
+        "inspect",
+        "verify",
+        "bench",
+        "convert",
+        "report",
+        "compare",
+        "env",
+    ],
 )
 def test_every_command_has_help(command: str) -> None:
     done = run(command, "--help")

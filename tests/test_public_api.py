@@ -38,6 +38,7 @@ PUBLIC = {
     "inspect",
     "plan",
     "slim",
+    "trim",
 }
 
 

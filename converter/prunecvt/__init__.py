@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import prunecvt_passes  # noqa: F401  (keeps onnxruntime quiet, so before anything imports it)
 
 if TYPE_CHECKING:
-    from prunecvt.api import Inspection, Planned, Result, apply, inspect, plan, slim
+    from prunecvt.api import Inspection, Planned, Result, apply, inspect, plan, slim, trim
     from prunecvt.errors import (
         GateError,
         InputError,
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     **dict.fromkeys(
-        ("Inspection", "Planned", "Result", "apply", "inspect", "plan", "slim"), "prunecvt.api"
+        ("Inspection", "Planned", "Result", "apply", "inspect", "plan", "slim", "trim"),
+        "prunecvt.api",
     ),
     **dict.fromkeys(
         (
@@ -59,6 +60,7 @@ __all__ = [
     "inspect",
     "plan",
     "slim",
+    "trim",
 ]
 
 

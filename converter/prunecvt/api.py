@@ -1,9 +1,9 @@
-"""The Python API: ``plan``, ``apply``, ``slim``, ``inspect``."""
+"""The Python API: ``plan``, ``apply``, ``slim``, ``trim``, ``inspect``."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,8 @@ from prunecvt.report.groups import group_rows
 from prunecvt.report.schema import GroupRow, Port, Report, SkippedRow, TargetRow
 from prunecvt.report.target_row import target_row
 from prunecvt.slimming import Slimmed, analyse, costs, slim_in_memory
+from prunecvt.trim_options import TrimOptions
+from prunecvt.trimming import trim_in_memory
 from prunecvt_passes.budget import Removal
 from prunecvt_passes.cost import Cost, cost
 from prunecvt_passes.groups import Groups
@@ -180,11 +182,54 @@ def slim(
     elif chosen.report:
         raise UsageError("E206", "a report is only written beside a model", help="give out=")
     slimmed = slim_in_memory(model, chosen, replayed, progress)
+    return _emitted(slimmed, chosen, paths, watch, progress)
+
+
+def trim(
+    model: Loadable,
+    out: str | Path | None = None,
+    *,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Result:
+    """Removes what the outputs do not depend on; blocks and small weights too where asked.
+
+    Args:
+        model: a path, bytes, a ``ModelProto`` or a graphsurgeon graph; never changed.
+        out: where to write the ONNX file; IR and report come beside it. Without it nothing is
+            written, and IR and latency are left out.
+        progress: called with what is being done.
+        options: as ``prunecvt.trim_options.TrimOptions`` and ``TAKEN`` there name them.
+
+    Raises:
+        PrunecvtError: as ``prunecvt.errors`` lists them.
+    """
+    watch = Stopwatch()
+    asked, chosen = TrimOptions.of(options)
+    paths = None
+    if out is not None:
+        if isinstance(model, (str, os.PathLike)) and not os.path.exists(model):
+            load(model)
+        paths = replace(Paths.beside(Path(out), chosen), plan=None)
+        paths.check(model, chosen)
+    elif chosen.report:
+        raise UsageError("E206", "a report is only written beside a model", help="give out=")
+    return _emitted(trim_in_memory(model, asked, chosen, progress), chosen, paths, watch, progress)
+
+
+def _emitted(
+    slimmed: Slimmed,
+    options: Options,
+    paths: Paths | None,
+    watch: Stopwatch,
+    progress: Progress | None,
+) -> Result:
+    """Writes and reports; without paths the report alone."""
     if paths is not None:
-        report = emit(slimmed, chosen, paths, watch, progress)
+        report = emit(slimmed, options, paths, watch, progress)
     else:
         size = slimmed.model.nbytes + slimmed.model.proto.ByteSize()
-        report = report_of(slimmed, chosen, Written(bytes=size, left_out=_LEFT_OUT), watch)
+        report = report_of(slimmed, options, Written(bytes=size, left_out=_LEFT_OUT), watch)
     return Result(slimmed, report, slimmed.plan, paths)
 
 

@@ -183,34 +183,39 @@ def compare_masked(
     Raises:
         VerifyError: E504, the two differ.
     """
-    masked = oracle.masked(groups, removal)
-    feeds = outcomes.fed(trials)
-    masked, model = runtime.comparable(masked), runtime.comparable(model)
-    expected = runtime.session(masked)
+    check = compare(oracle.masked(groups, removal), model, outcomes.fed(trials), tolerance)
+    narrowed = len(narrowed_nodes(groups, removal))
+    check = check.model_copy(update={"single": outcomes.single, "narrowed": narrowed})
+    if not check.passed:
+        raise VerifyError(
+            "E504",
+            f"the slimmed model differs from the masked original by {check.max_rel:.2e}, "
+            f"more than {tolerance.rtol:.0e}",
+            where=f"{model.source}: over {check.samples} samples, by {check.max_abs:.2e} at most",
+            help="try --calib with real inputs, or --keep some layers, and please report it",
+        )
+    return check
+
+
+def compare(
+    expected: Model, model: Model, feeds: list[tuple[Feed, Feed]], tolerance: Tolerance
+) -> OracleCheck:
+    """Runs ``expected`` on inputs whose outputs of ``model`` are known, and compares."""
+    expected, model = runtime.comparable(expected), runtime.comparable(model)
+    opened = runtime.session(expected)
     gaps = [
-        oracle.difference(runtime.run_session(expected, feed, source=model.source), found)
+        oracle.difference(runtime.run_session(opened, feed, source=model.source), found)
         for feed, found in feeds
     ]
-    at, absolute, relative = _settled((masked, model), feeds, _worst(gaps), tolerance)
-    check = OracleCheck(
+    at, absolute, relative = _settled((expected, model), feeds, _worst(gaps), tolerance)
+    return OracleCheck(
         at=at,
         max_abs=min(absolute, UNBOUNDED),
         max_rel=min(relative, UNBOUNDED),
         tolerance=tolerance.rtol,
         samples=samples(feed for feed, _ in feeds),
-        single=outcomes.single,
         passed=relative <= tolerance.rtol or absolute <= tolerance.atol,
-        narrowed=len(narrowed_nodes(groups, removal)),
     )
-    if not check.passed:
-        raise VerifyError(
-            "E504",
-            f"the slimmed model differs from the masked original by {relative:.2e}, "
-            f"more than {tolerance.rtol:.0e}",
-            where=f"{model.source}: over {check.samples} samples, by {absolute:.2e} at the most",
-            help="try --calib with real inputs, or --keep some layers, and please report it",
-        )
-    return check
 
 
 Where = Literal["outputs", "logits", "unrounded"]

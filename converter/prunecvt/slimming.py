@@ -165,7 +165,7 @@ def analyse(
     Returns:
         The facts, the SHA-256 of the model's file, and its path (None from memory).
     """
-    facts, sha256, path = _loaded(model, options)
+    facts, sha256, path = load_facts(model, options)
     passes = (*ANALYSE, *_reading(options), *_deciding(options, facts))
     pipeline.run(passes, facts, progress)
     return facts, sha256, path
@@ -185,7 +185,7 @@ def slim_in_memory(
     Raises:
         PrunecvtError: as ``prunecvt.errors`` lists them.
     """
-    facts, sha256, path = _loaded(model, options, plan)
+    facts, sha256, path = load_facts(model, options, plan)
     deciding = _deciding(options, facts) if plan is None else REPLAY
     passes = [*ANALYSE, *_reading(options), *deciding, *CUT]
     if options.fold_bn:
@@ -211,10 +211,11 @@ def slim_in_memory(
 def costs(facts: Facts, options: Options) -> tuple[Cost, Cost]:
     """What the model of ``analyse`` costs, as it is and cut as was decided."""
     pipeline.run((*CUT, *(FOLD if options.fold_bn else ())), facts)
-    return _costs(facts)
+    return costs_of(facts)
 
 
-def _costs(facts: Facts) -> tuple[Cost, Cost]:
+def costs_of(facts: Facts) -> tuple[Cost, Cost]:
+    """What the normal form and the model that is left of it cost."""
     dense, model = facts.get(Dense), facts.get(Model)
     shapes, _ = infer(model, dense.sizes)
     return cost(dense.graph, dense.batch), cost(index(model, shapes), dense.batch)
@@ -260,13 +261,13 @@ def _finished(
         facts.get(Model),
         write_down(facts.get(Groups), facts.get(Removal), sha256),
         facts,
-        *_costs(facts),
+        *costs_of(facts),
         oracle,
         recovery,
     )
 
 
-def _loaded(
+def load_facts(
     model: Loadable, options: Options, plan: Plan | None = None
 ) -> tuple[Facts, str, Path | None]:
     """Loads the model and lays out what the first passes read."""

@@ -12,6 +12,7 @@ from prunecvt.commands.judge import bench, convert, verify
 from prunecvt.commands.look import env, inspect
 from prunecvt.commands.slim import plan, slim
 from prunecvt.commands.sweep import sweep
+from prunecvt.commands.trim import trim
 
 app = typer.Typer(
     name="prunecvt",
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (slim, plan, sweep, inspect, verify, bench, convert, report, compare, env):
+for command in (slim, plan, sweep, trim, inspect, verify, bench, convert, report, compare, env):
     app.command()(with_variables(command))
 
 

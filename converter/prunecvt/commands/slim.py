@@ -98,7 +98,7 @@ def slim(
         terminal.show(f"wrote {path}")
     if format != "text":
         write(render(result.report))
-    _pass_gates(result.report)
+    pass_gates(result.report)
 
 
 def plan(
@@ -149,7 +149,7 @@ def plan(
     _plan(Terminal.of(quiet or json, verbose, no_color), strongest(context, locals()))
 
 
-def _pass_gates(report: Report) -> None:
+def pass_gates(report: Report) -> None:
     """Ends with code 6 where a gate was missed; everything is written by then.
 
     Raises:

@@ -36,6 +36,7 @@ from prunecvt.report.schema import (
     Verify,
 )
 from prunecvt.report.target_row import target_row
+from prunecvt.report.trimmed import as_trimmed
 from prunecvt.runtimes.environment import describe
 from prunecvt.runtimes.openvino_ir import UNBOUNDED
 from prunecvt.slimming import Slimmed, file_sha256
@@ -243,6 +244,7 @@ def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopw
         layout=written.layout,
         warnings=cautions(slimmed, options, written.layout),
     )
+    report = as_trimmed(report, slimmed)
     gates = judged(report, options.fail_if, options.strict_layout)
     return report.model_copy(update={"gates": gates})
 
@@ -271,7 +273,7 @@ def peak_rss_mb() -> float:
 def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = None) -> list[str]:
     """What a user should know before relying on the result."""
     found = []
-    if slimmed.oracle is None:
+    if slimmed.contract is None:
         found.append("the checks were left out by --no-verify")
     if options.passes:
         found.append(

@@ -105,7 +105,7 @@ def _ways(report: Report) -> str:
 
 def _of_drift(report: Report) -> list[str]:
     notes = []
-    if cut_groups(report) and not recovered(report):
+    if cut_groups(report) and not recovered(report) and report.trim is None:
         notes.append(
             "No recovery was done: the kept weights are the original's. Expect to lose accuracy, "
             f"all of it at high ratios; {_ways(report)}."

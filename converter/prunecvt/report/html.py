@@ -16,6 +16,7 @@ from prunecvt.report.curves import smalls
 from prunecvt.report.findings import findings
 from prunecvt.report.schema import LatencyRow, Report
 from prunecvt.report.target_picture import picture
+from prunecvt.report.trim_rows import trim_lines
 
 NAME_LENGTH = 44
 MEMBER_LENGTH = 44
@@ -40,6 +41,7 @@ def render_html(report: Report) -> str:
         headline=_headline(report),
         fidelity=report.verify.fidelity if report.verify is not None else None,
         checks=wording.checks(report.verify),
+        trim_lines=[] if report.trim is None else trim_lines(report.trim),
         pinned=wording.causes_pinned(report.skipped),
         whole=wording.causes_whole(report.groups),
         settings=settings_rows(report.settings, report.resolved),
@@ -115,7 +117,7 @@ def _headline(report: Report) -> str:
     if report.status == "failed":
         return "The run failed; see below for what did not pass."
     cut = wording.cut_groups(report)
-    if not cut:
+    if not cut and (report.trim is None or report.status != "ok"):
         return "The model could not be made narrower."
     totals = report.totals
     parts = [f"{_less(totals.params.ratio)} parameters and {_less(totals.macs.ratio)} MACs"]

@@ -7,6 +7,7 @@ import re
 from prunecvt.report import wording
 from prunecvt.report.findings import findings
 from prunecvt.report.schema import Report
+from prunecvt.report.trim_rows import trim_lines
 
 MOST_CAUSES = 10
 MOST_NOTES = 10
@@ -81,6 +82,8 @@ def _measures(report: Report) -> list[str]:
     if report.target is not None:
         line = wording.target_line(report.target)
         lines.append(f"{line[0].upper()}{line[1:]}.")
+    for line in [] if report.trim is None else trim_lines(report.trim):
+        lines.append(f"{_escape(line)}.")
     for gate in report.gates:
         outcome = "passed" if gate.passed else "**missed**"
         lines.append(f"Gate {code(gate.expr)}: {outcome} ({wording.gate_value(gate)}).")

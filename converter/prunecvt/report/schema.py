@@ -15,6 +15,7 @@ from prunecvt.report.latency_rows import Layout as Layout
 from prunecvt.report.latency_rows import LayoutCheck as LayoutCheck
 from prunecvt.report.latency_rows import Timing as Timing
 from prunecvt.report.record import Record
+from prunecvt.report.trim_rows import TrimRow as TrimRow
 
 SCHEMA_VERSION = 1
 
@@ -304,12 +305,16 @@ class ParityCheck(Record):
 
 
 class Verify(Record):
-    """Every check that ran before anything was written; None where a check was left out."""
+    """Every check that ran before anything was written; None where a check was left out.
+
+    ``exact`` is that of a clean-up which is to change nothing (``trim``).
+    """
 
     checker: bool
     ort: bool
     io_contract: bool
     masked_dense: OracleCheck | None = None
+    exact: OracleCheck | None = None
     fidelity: Fidelity | None = None
     openvino: ParityCheck | None = None
     skipped: list[str] = Field(default_factory=list)
@@ -368,6 +373,7 @@ class Report(Record):
     search: SearchRow | None = None
     target: TargetRow | None = None
     recovery: RecoveryRow | None = None
+    trim: TrimRow | None = None
     latency: list[LatencyRow]
     layout: LayoutCheck | None
     gates: list[Gate] = Field(default_factory=list)

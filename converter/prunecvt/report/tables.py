@@ -20,6 +20,7 @@ from prunecvt.report.comparison import Difference
 from prunecvt.report.findings import findings
 from prunecvt.report.schema import GroupRow, LatencyRow, Report, SkippedRow
 from prunecvt.report.sweep import SweepReport
+from prunecvt.report.trim_rows import trim_lines
 from prunecvt_passes.cost import Cost
 
 MOST_CAUSES = 8
@@ -42,9 +43,11 @@ def summary_table(report: Report) -> Sheet:
     """What was won and what it cost, then what stayed whole and why."""
 
     def build(width: int, plain: bool) -> RenderableType:
+        trimmed = [] if report.trim is None else trim_lines(report.trim)
         parts: list[RenderableType] = [
             _totals(report, plain),
             Text(),
+            *(_text(line, plain) for line in trimmed),
             *_drift_lines(report, width, plain),
         ]
         pinned, whole = wording.causes_pinned(report.skipped), wording.causes_whole(report.groups)

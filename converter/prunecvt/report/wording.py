@@ -231,6 +231,9 @@ def checks(verify: Verify | None) -> list[Check]:
         if oracle.narrowed:
             detail += f"; {plural(oracle.narrowed, 'inexact node')} on the kept channels alone"
         rows.append(Check("equals the masked original", _outcome(oracle.passed), detail))
+    if verify.exact is not None:
+        detail = f"max relative {verify.exact.max_rel:.1e}, tolerance {verify.exact.tolerance:.0e}"
+        rows.append(Check("equal after the clean-up", _outcome(verify.exact.passed), detail))
     if verify.openvino is not None:
         parity = verify.openvino
         detail = f"max relative {parity.max_rel:.1e}, tolerance {parity.tolerance:.0e}"

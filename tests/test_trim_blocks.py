@@ -1,0 +1,163 @@
+"""Residual blocks: which are found, what dropping one costs, and which go first."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models import WIDTH, Net
+from prunecvt_passes import runtime
+from prunecvt_passes.model import Model
+from prunecvt_passes.normalise import Dense
+from prunecvt_passes.recovery.calibration import Calibration, split
+from prunecvt_passes.trim.blocks import choose_blocks, drop_blocks, find_blocks, means, try_blocks
+from prunecvt_passes.trim.constants import absorb_sums
+from prunecvt_passes.trim.exact import sized
+from trim_cases import dense_of, operators, weight_name
+
+SCALES = (1.0, 1e-3, 0.1)
+
+
+def block(net: Net, x: str, name: str, scale: float) -> str:
+    y = net.add("Relu", net.conv(x, WIDTH, WIDTH, 3, name=f"{name}_a"))
+    y = net.conv(y, WIDTH, WIDTH, 1, name=f"{name}_b")
+    for place in (1, 2):
+        own = weight_name(net, y, place)
+        net.weights[own] = (net.weights[own] * scale).astype(np.float32)
+    return net.add("Add", x, y, name=f"{name}_sum")
+
+
+def chain(net: Net) -> str:
+    """Three blocks of different worth on a stream that starts and ends with a convolution."""
+    x = net.first()
+    for number, scale in enumerate(SCALES):
+        x = block(net, x, f"block{number}", scale)
+    return net.head(net.add("Flatten", net.add("GlobalAveragePool", net.add("Relu", x))), WIDTH)
+
+
+def data(count: int = 16) -> Calibration:
+    draw = np.random.default_rng(3)
+    feeds = [{"x": draw.standard_normal((4, 3, 6, 6)).astype(np.float32)} for _ in range(count)]
+    return split(feeds)
+
+
+def three() -> Dense:
+    net = Net()
+    chain(net)
+    return dense_of(net)
+
+
+def test_blocks_are_found_with_what_only_they_need() -> None:
+    dense = three()
+    blocks = find_blocks(dense.graph)
+    assert [b.tensor for b in blocks] == [f"block{k}_b" for k in range(3)]
+    assert [len(b.nodes) for b in blocks] == [3, 3, 3]
+    each = WIDTH * WIDTH * (9 + 1) * 36
+    assert [b.macs / dense.batch for b in blocks] == [each] * 3
+
+
+@pytest.mark.parametrize("kind", ["projection", "shared", "wide", "plain"])
+def test_what_is_no_block(kind: str) -> None:
+    net = Net()
+    x = net.first()
+    y = net.conv(x, WIDTH, WIDTH, 3)
+    if kind == "projection":  # neither operand is what the other is computed from
+        net.last(net.add("Add", net.conv(x, WIDTH, WIDTH), y))
+    elif kind == "shared":  # what the branch computes is read elsewhere, so nothing is saved
+        net.output(y)
+        net.last(net.add("Add", x, y))
+    elif kind == "wide":  # a vector that broadcasts is no branch of the sum's shape
+        net.last(net.add("Add", x, net.add("GlobalAveragePool", y)))
+    else:  # nothing is multiplied in it
+        net.last(net.add("Add", x, net.add("Relu", x)))
+    assert not find_blocks(dense_of(net).graph)
+
+
+def test_a_block_of_a_transformer_is_found_and_its_channels_are_the_last_axis() -> None:
+    net = Net()
+    x = net.add("MatMul", net.input("N", 5, 6), net.random(6, WIDTH))
+    y = net.add("LayerNormalization", x, net.positive(WIDTH), net.random(WIDTH))
+    y = net.add("MatMul", net.add("Relu", net.add("MatMul", y, net.random(WIDTH, 16))), "")
+    net.nodes[-1].input[1] = net.random(16, WIDTH)
+    net.head(net.add("Add", x, y), WIDTH)
+    (found,) = find_blocks(dense_of(net).graph)
+    assert (found.axis, len(found.nodes)) == (2, 4)
+
+
+def test_a_dropped_block_leaves_its_mean() -> None:
+    dense, calibration = three(), data()
+    blocks = find_blocks(dense.graph)
+    found = means(dense.graph, blocks, calibration.fit)
+    model, made = drop_blocks(dense.graph, [(blocks[0], found[0])])
+    assert made == ["block0_b__mean"]
+    assert not any("block0_a" in node.output for node in model.proto.graph.node)
+    shown = dense.graph.model.copy()
+    shown.proto.graph.output.add(name="block0_b")
+    runs = [runtime.run(shown, feed)["block0_b"] for feed in calibration.fit]
+    expected = np.concatenate(runs).astype(np.float64).mean((0, 2, 3))
+    assert np.allclose(model.weights["block0_b__mean"].ravel(), expected, atol=1e-6)
+
+
+def test_the_mean_goes_into_the_bias_before_the_stream() -> None:
+    dense, calibration = three(), data()
+    blocks = find_blocks(dense.graph)
+    found = means(dense.graph, blocks, calibration.fit)
+    model, made = drop_blocks(dense.graph, [(blocks[0], found[0])])
+    cut = sized(model, dense.sizes, dense.batch)
+    absorbed = absorb_sums(cut.graph, frozenset(made))
+    assert operators(absorbed).count("Identity") == 1
+    inputs = calibration.held_out[0]
+    runs = [next(iter(runtime.run(each, inputs).values())) for each in (model, absorbed)]
+    assert np.allclose(*runs, rtol=1e-5, atol=1e-5)
+
+
+def test_errors_follow_what_a_block_is_worth_and_the_cheapest_goes_first() -> None:
+    dense, calibration = three(), data()
+    trials = try_blocks(dense.graph, dense.batch, calibration)
+    errors = [trial.error for trial in trials]
+    assert errors[1] < errors[2] < errors[0]
+    whole = sum(b.macs for b in find_blocks(dense.graph)) // dense.batch
+    taken = choose_blocks(trials, 2, None, whole, dense.batch)
+    assert [t.block.tensor for t in taken] == ["block1_b", "block2_b"]
+    some = choose_blocks(trials, None, 0.6, whole, dense.batch)
+    assert [t.block.tensor for t in some] == ["block1_b", "block2_b"]
+    assert not choose_blocks(trials, None, 1.0, whole, dense.batch)
+
+
+def test_an_error_is_that_of_the_model_without_the_block() -> None:
+    dense, calibration = three(), data()
+    trial = try_blocks(dense.graph, dense.batch, calibration)[2]
+    model, _ = drop_blocks(dense.graph, [(trial.block, trial.mean)])
+    pairs = [
+        [next(iter(runtime.run(each, feed).values())) for each in (dense.graph.model, model)]
+        for feed in calibration.held_out
+    ]
+    before, after = (np.concatenate([pair[k] for pair in pairs]) for k in (0, 1))
+    expected = ((before - after) ** 2).sum() / ((before - before.mean(0)) ** 2).sum()
+    assert trial.error == pytest.approx(expected, rel=1e-3)
+
+
+def test_measured_milliseconds_decide_where_they_are_given() -> None:
+    dense, calibration = three(), data()
+    saved = {"block0_b": 1e6, "block1_b": 1e-9, "block2_b": 1.0}
+
+    def timing(models: object) -> dict[str, float]:
+        assert isinstance(models, dict)
+        assert all(isinstance(model, Model) for model in models.values())
+        return saved
+
+    trials = try_blocks(dense.graph, dense.batch, calibration, timing)
+    assert [t.unit for t in trials] == ["ms"] * 3
+    (first,) = choose_blocks(trials, 1, None, 10**9, dense.batch)
+    assert first.block.tensor == "block0_b"
+
+
+def test_no_block_goes_with_one_inside_it() -> None:
+    net = Net()
+    x = net.add("Relu", net.first())
+    inner = block(net, net.conv(x, WIDTH, WIDTH, name="enter"), "inner", 0.1)
+    net.last(net.add("Add", x, net.conv(inner, WIDTH, WIDTH, name="leave")))
+    dense = dense_of(net)
+    trials = try_blocks(dense.graph, dense.batch, data())
+    assert len(trials) == 2
+    assert len(choose_blocks(trials, 2, None, 10**9, dense.batch)) == 1
