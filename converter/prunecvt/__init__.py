@@ -13,6 +13,7 @@ import prunecvt_passes  # noqa: F401  (keeps onnxruntime quiet, so before anythi
 
 if TYPE_CHECKING:
     from prunecvt.api import Inspection, Planned, Result, apply, inspect, plan, slim
+    from prunecvt.bridge.export import Exported, export
     from prunecvt.errors import (
         GateError,
         InputError,
@@ -28,6 +29,7 @@ _HOMES = {
     **dict.fromkeys(
         ("Inspection", "Planned", "Result", "apply", "inspect", "plan", "slim"), "prunecvt.api"
     ),
+    **dict.fromkeys(("Exported", "export"), "prunecvt.bridge.export"),
     **dict.fromkeys(
         (
             "GateError",
@@ -44,6 +46,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Exported",
     "GateError",
     "InputError",
     "Inspection",
@@ -56,6 +59,7 @@ __all__ = [
     "UsageError",
     "VerifyError",
     "apply",
+    "export",
     "inspect",
     "plan",
     "slim",
