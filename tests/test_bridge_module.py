@@ -92,6 +92,14 @@ def test_the_normal_form_is_taken_too() -> None:
     assert oracle.difference(runtime.run(dense, inputs), found).relative < 1e-5
 
 
+@pytest.mark.parametrize("name", ["attention", "depthwise", "pools", "shuffle", "transposed"])
+def test_sizes_are_not_read_from_an_accelerator(name: str) -> None:
+    module = to_module(Model.from_proto(NETS[name]().proto())).to("meta")
+    (made,) = module({"x": torch.empty(3, 3, 6, 6, device="meta")}).values()
+    assert made.device.type == "meta"
+    assert made.shape == (3, 4)
+
+
 def norm_net() -> Model:
     graph = Net()
     graph.output(graph.norm(graph.conv(graph.input("N", 3, 6, 6), 3, 8), 8, momentum=0.75))
@@ -167,11 +175,13 @@ def test_only_what_layers_read_is_trained() -> None:
     x = graph.conv(x, 3, 8)
     x = graph.add("Mul", x, graph.random(8, 1, 1, name="layer_scale"))
     x = graph.add("Add", x, np.where(np.eye(6) > 0, -100, 0).astype(np.float32))
-    graph.output(graph.add("Pow", x, np.float32(2)))
+    x = graph.conv(graph.add("Pow", x, np.float32(2)), 8, 2)
+    x = graph.add("Mul", x, graph.random(1, 2, 1, 1, name="box_scale"))
+    graph.output(graph.add("Add", x, graph.random(1, 2, 6, 6, name="anchors")))
     module = to_module(Model.from_proto(graph.proto()), train=True)
-    assert len(list(module.parameters())) == 3
+    assert len(list(module.parameters())) == 5  # of two convolutions, and the scale
     assert "layer_scale" in dict(module.named_parameters())
-    assert "input_scale" in dict(module.named_buffers())
+    assert {"input_scale", "box_scale", "anchors"} <= dict(module.named_buffers()).keys()
 
 
 def test_names_are_those_of_the_initializers() -> None:

@@ -3,8 +3,9 @@
 ONNX does not say which of its constants were parameters. What reads a constant does: the filters
 and biases of layers are trained; running means and variances of BatchNormalization are statistics;
 all else (exponents, bounds, sizes, masks, the mean of the images) stays. An operand of Add or Mul
-is a weight where the other operand already is the work of a layer: so biases of matrix products,
-position embeddings and layer scales are trained, and the normalisation of the input is not.
+is a weight where the other operand already is the work of a layer and another layer follows, or
+where it is the bias of a matrix product: so biases, position embeddings and layer scales are
+trained, and neither the normalisation of the input is nor the anchors that boxes are decoded with.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ _LAYERS: dict[str, tuple[int, ...]] = {  # operator -> inputs that are weights w
     "GRU": (1, 2, 3),
     "RNN": (1, 2, 3),
 }
+_LINEAR = ("Conv", "ConvTranspose", "MatMul", "Einsum", "Gemm")
 _NORMALISATIONS = ("PRelu", "BiasGelu", "FastGelu")  # and ...Normalization: make no features
 _PASSING_ON = (
     *("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast"),
@@ -76,10 +78,13 @@ def roles_of(graph: Graph, stored: frozenset[str]) -> Roles:
     origin = {name: name for name in values}
     computed: set[str] = set()
     trained: set[str] = set()
+    feeding = _feeding(graph, origin)
     for node in graph.nodes:
         if node.op in _PASSING_ON and node.input(0) in origin:
             origin[node.outputs[0]] = origin[node.inputs[0]]
-        trained.update(origin[name] for name in _weights(node, values, origin, computed))
+        trained.update(origin[name] for name in _weights(node, values, origin))
+        if any(name in computed for name in node.inputs):
+            trained.update(_operands(graph, node, values, origin, feeding))
         if _makes_features(node, origin) or any(name in computed for name in node.inputs):
             computed.update(filter(None, node.outputs))
     statistics, fixed = _statistics(graph, stored, trained)
@@ -101,31 +106,58 @@ def _constants(graph: Graph) -> dict[str, Array]:
     return found
 
 
-def _weights(
-    node: Node, values: dict[str, Array], origin: dict[str, str], computed: set[str]
-) -> list[str]:
-    """Inputs of ``node`` that are weights."""
-    constant = [name for name in node.inputs if name in origin]
+def _feeding(graph: Graph, origin: dict[str, str]) -> set[str]:
+    """Tensors that a layer further on depends on."""
+    found: set[str] = set()
+    for node in reversed(graph.nodes):
+        if _makes_features(node, origin) or any(name in found for name in node.outputs):
+            found.update(node.inputs)
+    return found
+
+
+def _weights(node: Node, values: dict[str, Array], origin: dict[str, str]) -> list[str]:
+    """Inputs of ``node`` that are weights of a layer."""
     if node.op in _LAYERS:
         places = _LAYERS[node.op]
         return [name for k, name in enumerate(node.inputs) if k in places and name in origin]
     if node.op == "Gather":
         table = node.inputs[0]
         return [table] if table in origin and values[origin[table]].ndim > 1 else []
-    if node.op in ("Add", "Mul", "Concat") and any(name in computed for name in node.inputs):
-        return [name for name in constant if _is_operand(node.op, values[origin[name]])]
     return []
 
 
+def _operands(
+    graph: Graph, node: Node, values: dict[str, Array], origin: dict[str, str], feeding: set[str]
+) -> list[str]:
+    """Constants that are added to, multiplied with or joined to the work of a layer as weights."""
+    if node.op not in ("Add", "Mul", "Concat"):
+        return []
+    found = []
+    makers = [graph.producer[name].op for name in node.inputs if name in graph.producer]
+    for name in node.inputs:
+        array = values[origin[name]] if name in origin else None
+        if array is None or not _is_operand(node.op, array):
+            continue
+        bias = node.op == "Add" and _is_vector(array) and any(op in _LINEAR for op in makers)
+        if bias or node.outputs[0] in feeding:
+            found.append(origin[name])
+    return found
+
+
 def _is_operand(op: str, array: Array) -> bool:
-    """Whether what is added, multiplied or joined is a weight: no scalar and no mask."""
+    """Whether what is added, multiplied or joined can be a weight: no scalar and no mask."""
     if array.size < 2 or array.dtype.kind not in "fV":
         return False
     flat = np.asarray(array, np.float32).ravel()
     if op == "Mul":
         switches = bool(np.all((flat == 0) | (flat == 1))) and bool(np.any(flat == 0))
-        return sum(size > 1 for size in array.shape) == 1 and not switches
+        return _is_vector(array) and not switches
     return not bool(np.any(flat <= _MASKED))
+
+
+def _is_vector(array: Array) -> bool:
+    """Whether it varies along one axis."""
+    return sum(size > 1 for size in array.shape) == 1
 
 
 def _makes_features(node: Node, origin: dict[str, str]) -> bool:

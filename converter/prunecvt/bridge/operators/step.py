@@ -13,6 +13,13 @@ from prunecvt_passes.graph import Node
 
 Values = list[Any]  # the inputs: a tensor each, None where an input is left out
 Operator = Callable[["Step", Values], Any]
+# Their inputs behind the first are sizes and axes, which stay on the CPU where they are read.
+_STEERED = frozenset(
+    (
+        *("CumProd", "CumSum", "Expand", "Pad", "Reshape", "Resize", "Slice", "Split", "Squeeze"),
+        *("Tile", "TopK", "Trilu", "Unsqueeze", "Upsample"),
+    )
+)
 
 
 @dataclass
@@ -45,10 +52,11 @@ class Step:
         self.attributes = node.attributes
         self.fixed = False
         self._operator = operator
+        self._steered = node.op in _STEERED or node.op.startswith("Reduce")
 
     def run(self, values: Values) -> Sequence[Tensor]:
         """Runs the node; returns its outputs in order."""
-        made = self._operator(self, _on_one_device(values))
+        made = self._operator(self, values if self._steered else _on_one_device(values))
         return made if isinstance(made, tuple | list) else (made,)
 
     def get(self, name: str, default: Any = None) -> Any:
