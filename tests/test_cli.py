@@ -41,6 +41,7 @@ def test_help_imports_nothing_heavy() -> None:
         "convert",
         "report",
         "compare",
+        "export",
         "env",
     ):
         assert command in done.stdout
@@ -60,6 +61,7 @@ def test_help_imports_nothing_heavy() -> None:
         "report",
         "compare",
         "env",
+        "export",
     ],
 )
 def test_every_command_has_help(command: str) -> None:

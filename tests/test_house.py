@@ -45,7 +45,8 @@ def test_functions_stay_under_40_lines(path: Path) -> None:
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_keep_their_direction(path: Path) -> None:
     eager = imported(path, top_level_only=True)
-    assert "torch" not in imported(path, top_level_only=False)
+    if "bridge" not in path.parts or path.name == "__init__.py":  # the others are imported by it
+        assert "torch" not in imported(path, top_level_only=False)
     if "passes" in path.parts:
         assert not {"prunecvt", "typer", "openvino"} & imported(path, top_level_only=False)
     elif path.name != "openvino_child.py":

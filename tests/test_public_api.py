@@ -23,6 +23,7 @@ SAMPLES = Path(__file__).parent.parent / "sample_models"
 RESNET = SAMPLES / "digits_resnet.onnx"
 CALIB = SAMPLES / "digits_calib.npz"
 PUBLIC = {
+    "Exported",
     "GateError",
     "InputError",
     "Inspection",
@@ -35,6 +36,7 @@ PUBLIC = {
     "UsageError",
     "VerifyError",
     "apply",
+    "export",
     "inspect",
     "plan",
     "slim",

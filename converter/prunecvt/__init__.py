@@ -13,6 +13,7 @@ import prunecvt_passes  # noqa: F401  (keeps onnxruntime quiet, so before anythi
 
 if TYPE_CHECKING:
     from prunecvt.api import Inspection, Planned, Result, apply, inspect, plan, slim, trim
+    from prunecvt.bridge.export import Exported, export
     from prunecvt.errors import (
         GateError,
         InputError,
@@ -29,6 +30,7 @@ _HOMES = {
         ("Inspection", "Planned", "Result", "apply", "inspect", "plan", "slim", "trim"),
         "prunecvt.api",
     ),
+    **dict.fromkeys(("Exported", "export"), "prunecvt.bridge.export"),
     **dict.fromkeys(
         (
             "GateError",
@@ -45,6 +47,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Exported",
     "GateError",
     "InputError",
     "Inspection",
@@ -57,6 +60,7 @@ __all__ = [
     "UsageError",
     "VerifyError",
     "apply",
+    "export",
     "inspect",
     "plan",
     "slim",

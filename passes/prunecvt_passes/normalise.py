@@ -134,7 +134,8 @@ def inline_functions(model: Model) -> Model:
         ) from error
 
 
-def _constant_value(node: onnx.NodeProto) -> Array | None:
+def constant_value(node: onnx.NodeProto) -> Array | None:
+    """Values of a Constant node; None for texts."""
     attribute = node.attribute[0]
     if attribute.name == "value":
         return numpy_helper.to_array(attribute.t)
@@ -155,7 +156,7 @@ def _constants_to_initializers(model: Model) -> None:
         value = None
         if output not in fixed and node.domain in DEFAULT_DOMAINS:
             if node.op_type == "Constant" and len(node.attribute) == 1:
-                value = _constant_value(node)
+                value = constant_value(node)
             elif node.op_type == "Identity":
                 value = found.get(node.input[0], model.weights.get(node.input[0]))
         if value is not None:

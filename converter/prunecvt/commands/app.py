@@ -8,6 +8,7 @@ import typer
 
 from prunecvt.commands.configured import with_variables
 from prunecvt.commands.documents import compare, report
+from prunecvt.commands.export import export
 from prunecvt.commands.judge import bench, convert, verify
 from prunecvt.commands.look import env, inspect
 from prunecvt.commands.slim import plan, slim
@@ -21,7 +22,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (slim, plan, sweep, trim, inspect, verify, bench, convert, report, compare, env):
+for command in (
+    *(slim, plan, sweep, trim, inspect, verify, bench, convert),
+    *(export, report, compare, env),
+):
     app.command()(with_variables(command))
 
 
