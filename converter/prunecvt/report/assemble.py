@@ -13,8 +13,10 @@ import onnx
 from prunecvt.gates import judged
 from prunecvt.options import Options
 from prunecvt.report.file_sizes import model_bytes
+from prunecvt.report.form_notes import form_notes, newly_blocked
 from prunecvt.report.groups import group_rows, layer_rows
 from prunecvt.report.resolved import resolved
+from prunecvt.report.rewrite_rows import rewrite_rows
 from prunecvt.report.schema import (
     Agreement,
     Change,
@@ -168,6 +170,7 @@ def verify_row(slimmed: Slimmed, parity: ParityCheck | None, skipped: list[str])
         ort=slimmed.reference is not None and not slimmed.refusal,
         io_contract=contract.io_contract,
         masked_dense=slimmed.oracle,
+        rewritten=slimmed.rewriting,
         fidelity=slimmed.fidelity,
         openvino=parity,
         skipped=skipped,
@@ -239,6 +242,7 @@ def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopw
         search=search_row(slimmed.searched),
         target=target_row(slimmed.probed, slimmed.recovery, options),
         recovery=recovery_row(slimmed.recovery, options.noise),
+        rewrites=rewrite_rows(slimmed.rewritten),
         latency=list(written.latency),
         layout=written.layout,
         warnings=cautions(slimmed, options, written.layout),
@@ -278,6 +282,7 @@ def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = No
             f"the oracle speaks of the cut alone: {', '.join(options.passes)} ran after it, and "
             "'prunecvt verify' does not know what changed"
         )
+    found += form_notes(slimmed)
     found += _data_notes(slimmed)
     found += _left_alone(slimmed)
     found += _guessed_sizes(slimmed, options)
@@ -298,8 +303,8 @@ def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = No
             f"widths are rounded to multiples of {options.round_to}: onnxruntime's blocked "
             "convolutions want multiples of 4 or 8, and may be slower without"
         )
-    if layout is not None and layout.after.nchwc_convs > layout.before.nchwc_convs:
-        gained = layout.after.nchwc_convs - layout.before.nchwc_convs
+    gained = newly_blocked(slimmed, layout)
+    if gained > 0:
         found.append(
             f"{gained} more convolutions run in onnxruntime's blocked layout than in the original: "
             "that part of the gain comes from the file's form or its widths, not from fewer MACs"

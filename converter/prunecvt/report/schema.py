@@ -15,6 +15,8 @@ from prunecvt.report.latency_rows import Layout as Layout
 from prunecvt.report.latency_rows import LayoutCheck as LayoutCheck
 from prunecvt.report.latency_rows import Timing as Timing
 from prunecvt.report.record import Record
+from prunecvt.report.rewrite_rows import RewriteCheck as RewriteCheck
+from prunecvt.report.rewrite_rows import RewriteRow as RewriteRow
 
 SCHEMA_VERSION = 1
 
@@ -310,6 +312,7 @@ class Verify(Record):
     ort: bool
     io_contract: bool
     masked_dense: OracleCheck | None = None
+    rewritten: RewriteCheck | None = None
     fidelity: Fidelity | None = None
     openvino: ParityCheck | None = None
     skipped: list[str] = Field(default_factory=list)
@@ -368,6 +371,7 @@ class Report(Record):
     search: SearchRow | None = None
     target: TargetRow | None = None
     recovery: RecoveryRow | None = None
+    rewrites: list[RewriteRow] = Field(default_factory=list)
     latency: list[LatencyRow]
     layout: LayoutCheck | None
     gates: list[Gate] = Field(default_factory=list)

@@ -23,6 +23,7 @@ from prunecvt.report.schema import (
     LatencyRow,
     RecoveryRow,
     Report,
+    RewriteRow,
     SearchRow,
     SkippedRow,
     TargetRow,
@@ -231,6 +232,10 @@ def checks(verify: Verify | None) -> list[Check]:
         if oracle.narrowed:
             detail += f"; {plural(oracle.narrowed, 'inexact node')} on the kept channels alone"
         rows.append(Check("equals the masked original", _outcome(oracle.passed), detail))
+    if verify.rewritten is not None:
+        found = verify.rewritten
+        detail = f"max relative {found.max_rel:.1e}, tolerance {found.tolerance:.0e}"
+        rows.append(Check("clean-ups change nothing", _outcome(found.passed), detail))
     if verify.openvino is not None:
         parity = verify.openvino
         detail = f"max relative {parity.max_rel:.1e}, tolerance {parity.tolerance:.0e}"
@@ -306,6 +311,12 @@ def search_line(row: SearchRow) -> str:
     """What a search of rates found, in one line."""
     before, after = significant(row.error.before), significant(row.error.after)
     return f"search of rates: output error {before} -> {after} in {plural(row.trials, 'trial')}"
+
+
+def rewrite_line(rows: Sequence[RewriteRow]) -> str:
+    """What was cleaned up, in one line; "" where nothing was."""
+    parts = [f"{len(row.nodes)} {row.rule}" for row in rows if row.nodes]
+    return f"clean-ups of Slice, Gather and Pad: {', '.join(parts)}" if parts else ""
 
 
 def gate_value(gate: Gate) -> str:
