@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
 from types import FrameType
+
+_NUMBER = re.compile(r"-?[\d.]+$")
 
 
 def main() -> None:
@@ -33,7 +36,7 @@ def _complete(arguments: list[str]) -> list[str]:
     """Gives ``--static-batch`` the value that may be left out."""
     found = []
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        bare = argument == "--static-batch" and not following.lstrip("-").isdigit()
+        bare = argument == "--static-batch" and not _NUMBER.match(following)
         found.append(f"{argument}=1" if bare else argument)
     return found
 

@@ -13,7 +13,7 @@ import onnx
 from prunecvt.gates import judged
 from prunecvt.options import Options
 from prunecvt.report.file_sizes import model_bytes
-from prunecvt.report.form_notes import form_notes, newly_blocked
+from prunecvt.report.form_notes import form_notes, layout_notes
 from prunecvt.report.groups import group_rows, layer_rows
 from prunecvt.report.resolved import resolved
 from prunecvt.report.rewrite_rows import rewrite_rows
@@ -303,18 +303,7 @@ def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = No
             f"widths are rounded to multiples of {options.round_to}: onnxruntime's blocked "
             "convolutions want multiples of 4 or 8, and may be slower without"
         )
-    gained = newly_blocked(slimmed, layout)
-    if gained > 0:
-        found.append(
-            f"{gained} more convolutions run in onnxruntime's blocked layout than in the original: "
-            "that part of the gain comes from the file's form or its widths, not from fewer MACs"
-        )
-    if layout is not None and layout.fell_off:
-        names = ", ".join(layout.fell_off[:5])
-        found.append(
-            f"{len(layout.fell_off)} convolutions left onnxruntime's blocked layout: {names}"
-        )
-    return found
+    return found + layout_notes(slimmed, layout)
 
 
 def _data_notes(slimmed: Slimmed) -> list[str]:

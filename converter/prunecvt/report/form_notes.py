@@ -28,10 +28,26 @@ def form_notes(slimmed: Slimmed) -> list[str]:
     return found
 
 
-def newly_blocked(slimmed: Slimmed, layout: LayoutCheck | None) -> int:
-    """How many more of the original's convolutions onnxruntime runs in its blocked layout."""
+def layout_notes(slimmed: Slimmed, layout: LayoutCheck | None) -> list[str]:
+    """Says which convolutions entered or left onnxruntime's blocked layout."""
     if layout is None:
-        return 0
+        return []
+    found, gained = [], _newly_blocked(slimmed, layout)
+    if gained > 0:
+        found.append(
+            f"{gained} more convolutions run in onnxruntime's blocked layout than in the original: "
+            "that part of the gain comes from the file's form or its widths, not from fewer MACs"
+        )
+    if layout.fell_off:
+        names = ", ".join(layout.fell_off[:5])
+        found.append(
+            f"{len(layout.fell_off)} convolutions left onnxruntime's blocked layout: {names}"
+        )
+    return found
+
+
+def _newly_blocked(slimmed: Slimmed, layout: LayoutCheck) -> int:
+    """How many more of the original's convolutions onnxruntime runs in its blocked layout."""
     growing = {rule for rule, _ in GROWING}
     done = slimmed.rewritten.done if slimmed.rewritten is not None else ()
     made = sum(len(each.nodes) for each in done if each.rule in growing)
