@@ -14,7 +14,7 @@ from prunecvt.errors import PrunecvtError, UnsupportedError, VerifyError
 from prunecvt.evaluation.fidelity import drift_intervals
 from prunecvt.evaluation.intervals import wilson
 from prunecvt.loading.validate import validate
-from prunecvt.report.schema import Fidelity, OracleCheck
+from prunecvt.report.schema import Fidelity, OracleCheck, RewriteCheck
 from prunecvt.runtimes.openvino_ir import UNBOUNDED
 from prunecvt.trials import Feed, Trials, samples
 from prunecvt_passes import oracle, runtime
@@ -24,6 +24,7 @@ from prunecvt_passes.groups import Groups
 from prunecvt_passes.inexact import narrowed_nodes
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Source
+from prunecvt_passes.rewriting.rewrite import Rewritten
 from prunecvt_passes.samples import dimensions
 from prunecvt_passes.saturation import multiplies_integers
 from prunecvt_passes.unrounded import unrounded
@@ -256,6 +257,38 @@ def ends_squashed(model: Model) -> bool:
 
 def _worst(gaps: list[oracle.Difference]) -> tuple[float, float]:
     return max(g.absolute for g in gaps), max(g.relative for g in gaps)
+
+
+def compare_rewritten(rewritten: Rewritten, trials: Trials, tolerance: Tolerance) -> RewriteCheck:
+    """The model as it was cleaned up against what it was: the same, but for the order of sums.
+
+    Compared where and as ``compare_masked`` does, on random input and the first calibration batch.
+
+    Raises:
+        VerifyError: E508, the two differ.
+    """
+    pair = runtime.comparable(rewritten.before), runtime.comparable(rewritten.model)
+    calibration = [trials.calibration[0]] if len(trials.calibration) else []
+    inputs = [*trials.random, *calibration]
+    feeds: list[tuple[Feed, Feed]] = [(feed, {}) for feed in inputs]
+    gap = _gap(list(pair), feeds)
+    at, absolute, relative = _settled(pair, feeds, gap, tolerance)
+    passed = relative <= tolerance.rtol or absolute <= tolerance.atol
+    if not passed:
+        raise VerifyError(
+            "E508",
+            f"clean-ups changed the outputs by {relative:.2e}, more than {tolerance.rtol:.0e}",
+            where=rewritten.model.source,
+            help="leave them out with --clean none, and please report it",
+        )
+    return RewriteCheck(
+        at=at,
+        max_abs=min(absolute, UNBOUNDED),
+        max_rel=min(relative, UNBOUNDED),
+        tolerance=tolerance.rtol,
+        samples=samples(inputs),
+        passed=passed,
+    )
 
 
 def compare_original(source: Source, trials: Trials, outcomes: Outcomes) -> Fidelity:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
 from types import FrameType
+
+_NUMBER = re.compile(r"-?[\d.]+$")
 
 
 def main() -> None:
@@ -15,7 +18,7 @@ def main() -> None:
     try:
         from prunecvt.commands.app import app  # here, so that an interrupt finds the handler below
 
-        app(standalone_mode=True)
+        app(args=_complete(sys.argv[1:]), standalone_mode=True)
     except KeyboardInterrupt:
         _end_interrupted()
     except BrokenPipeError:  # whoever read stdout has gone: nothing more to say
@@ -27,6 +30,15 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         sys.exit(_report(error))
+
+
+def _complete(arguments: list[str]) -> list[str]:
+    """Gives ``--static-batch`` the value that may be left out."""
+    found = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        bare = argument == "--static-batch" and not _NUMBER.match(following)
+        found.append(f"{argument}=1" if bare else argument)
+    return found
 
 
 def _note_interrupts() -> list[int]:

@@ -23,6 +23,7 @@ from prunecvt.runtimes.layout import check_layout
 from prunecvt.runtimes.openvino_ir import UNBOUNDED, Trial, parity, write_ir
 from prunecvt.runtimes.runners import Backend
 from prunecvt.slimming import Slimmed
+from prunecvt.trials import Feed
 from prunecvt.writing.serialize import weights_file
 from prunecvt.writing.staged_model import staged
 from prunecvt.writing.write import Part, from_bytes, from_file, write_set
@@ -31,6 +32,7 @@ from prunecvt_passes.graph import every_node
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.precision import in_single, output_step
+from prunecvt_passes.samples import random_inputs
 from prunecvt_passes.saturation import multiplies_integers
 from prunecvt_passes.unrounded import unrounded
 
@@ -86,13 +88,26 @@ def emit(
 
 def _ir(slimmed: Slimmed, options: Options, model: Path, xml: Path) -> ParityCheck | None:
     """Writes IR and holds its outputs against onnxruntime's."""
-    if slimmed.reference is None:
-        return write_ir(model, xml, fp16=options.fp16, timeout=options.timeout)
-    tolerance = max(openvino_tolerance(slimmed.model, options), 0.01 if options.fp16 else 0.0)
-    trial = Trial(*slimmed.reference, tolerance)
-    found = write_ir(model, xml, fp16=options.fp16, trial=trial, timeout=options.timeout)
+    batch, trial = slimmed.static_batch, None
+    if slimmed.reference is not None:
+        tolerance = max(openvino_tolerance(slimmed.model, options), 0.01 if options.fp16 else 0.0)
+        trial = Trial(*_reference(slimmed, *slimmed.reference), tolerance)
+    found = write_ir(
+        model, xml, fp16=options.fp16, trial=trial, timeout=options.timeout, batch=batch
+    )
+    if trial is None:
+        return None
     pair = slimmed.source, slimmed.model
     return found and judge_parity(found, trial, options, pair, slimmed.path)
+
+
+def _reference(slimmed: Slimmed, inputs: Feed, outputs: Feed) -> tuple[Feed, Feed]:
+    """Inputs and outputs of one run, of the batch that the IR takes."""
+    batch = slimmed.static_batch
+    if batch is None or not batch.inputs:
+        return inputs, outputs
+    inputs = random_inputs(slimmed.source, batch.sizes(slimmed.facts.get(Dense).sizes))
+    return inputs, runtime.run(runtime.comparable(slimmed.model), inputs, list(outputs))
 
 
 def openvino_tolerance(model: Model, options: Options) -> float:
@@ -178,6 +193,9 @@ def _latency(
     inputs = latency_inputs(
         slimmed.source, slimmed.facts.get(Dense).sizes, options.input_shape, options.seed
     )
+    if slimmed.static_batch is not None:
+        sizes = {name: values.shape for name, values in inputs.items()}
+        inputs = random_inputs(slimmed.source, slimmed.static_batch.sizes(sizes), options.seed)
     bound = slimmed.after.macs / slimmed.before.macs if slimmed.before.macs else None
     rows = []
     backends: list[Backend] = [] if slimmed.refusal else ["onnxruntime"]

@@ -27,6 +27,7 @@ from prunecvt.runtimes.inputs import latency_inputs
 from prunecvt.runtimes.latency import Contender, compare, race
 from prunecvt.runtimes.openvino_ir import Trial, parity, write_ir
 from prunecvt.slimming import file_sha256
+from prunecvt.static_batch import static_batch
 from prunecvt.trials import TrialRequest, make_trials
 from prunecvt.writing.write import check_targets, from_file, write_set
 from prunecvt_passes.bodies import hoist_weights, separate_names
@@ -169,22 +170,42 @@ def _macs(path: Path, options: Options) -> int:
     return cost(index(model, shapes)).macs
 
 
-def convert_file(model: Path, xml: Path, fp16: bool, force: bool, timeout: float) -> list[Path]:
+def convert_file(
+    model: Path, xml: Path, fp16: bool, force: bool, timeout: float, *, batch: int | None = None
+) -> tuple[list[Path], list[str]]:
     """Writes OpenVINO IR of a model as it is.
 
+    Args:
+        model: the ONNX file.
+        xml: where to write; the .bin comes beside it.
+        fp16: stores weights in half precision.
+        force: replaces existing files.
+        timeout: seconds.
+        batch: what the IR's batch is fixed at; None leaves it open where it is.
+
     Returns:
-        The files that were written.
+        The files that were written, and what is to be said of them.
+
+    Raises:
+        UsageError: E205, ``xml`` has another ending; E201, the batch is below 1.
+        UnsupportedError: E427, the first axis is no batch.
     """
+    if batch is not None and batch < 1:
+        raise UsageError("E201", "static_batch is 1 or more")
     if xml.suffix != ".xml":
         raise UsageError(
             "E205", f"the output '{xml}' does not end in .xml", help="name it model.xml"
         )
     targets = [xml.with_suffix(".bin"), xml]
     check_targets(targets, inputs=[model], force=force)
-    load(model)
+    loaded, fixed, notes = load(model), None, list[str]()
+    if batch is not None:
+        fixed = static_batch(loaded, infer(loaded)[1], batch)
+        if not fixed.inputs:
+            notes.append("the model's batch is fixed already, and the IR's with it")
     with tempfile.TemporaryDirectory(prefix="prunecvt-") as name:
         staged = Path(name) / xml.name
-        write_ir(model, staged, fp16=fp16, timeout=timeout)
+        write_ir(model, staged, fp16=fp16, timeout=timeout, batch=fixed)
         parts = [from_file(target, Path(name) / target.name) for target in targets]
         write_set(parts, inputs=[model], force=force)
-    return targets
+    return targets, notes

@@ -16,6 +16,7 @@ from prunecvt.gates import check_gate
 from prunecvt.runtimes.backends import JUDGES
 from prunecvt_passes.budget import SCOPES, Budget, Scope
 from prunecvt_passes.recovery.recover import Method, Remedy
+from prunecvt_passes.rewriting.rewrite import Cleaning, Mode
 from prunecvt_passes.synthetic.noise import Noise
 from prunecvt_passes.target import parse_target
 from prunecvt_passes.units import AttentionUnit, GroupedUnit, Units
@@ -59,6 +60,8 @@ class Options:
             agrees better on held-out calibration data, else a bias where that does, else none.
         passes: names of installed passes (entry points ``prunecvt.passes``) to run after the cut.
         fold_bn: fold BatchNormalization into the written model.
+        clean: ``auto`` rewrites what is dear in the runtimes and can be done by weights, before
+            writing (docs/latency.md); ``none`` leaves the graph as it was cut.
         input_shape: input -> sizes, for dynamic inputs.
         calib: data to score, recover, check and compare on: .npz or .npy, a folder of images, a
             calib.toml; in Python also arrays, a dictionary of them, or what yields samples.
@@ -73,6 +76,7 @@ class Options:
         atol: absolute difference below which the relative one does not count.
         ir: write OpenVINO IR.
         fp16: store the IR's weights in half precision.
+        static_batch: the batch that the IR is fixed at; None leaves it open. ONNX keeps it open.
         bench: measure latency.
         threads: of the latency measurement.
         seed: of random inputs, of noise and of the ``random`` criterion.
@@ -104,6 +108,7 @@ class Options:
     recover: Method = "auto"
     passes: tuple[str, ...] = ()
     fold_bn: bool = True
+    clean: Mode = "auto"
     input_shape: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     calib: Data | None = None
     calib_count: int | None = None
@@ -121,6 +126,7 @@ class Options:
     atol: float = 0.0
     ir: bool = True
     fp16: bool = False
+    static_batch: int | None = None
     bench: bool = True
     threads: int = 1
     seed: int = 0
@@ -156,10 +162,6 @@ class Options:
             _number(name, getattr(options, name), (int, float))
         for name in ("min_channels", "threads", "seed"):
             _number(name, getattr(options, name), (int,))
-        if options.calib_count is not None:
-            _number("calib_count", options.calib_count, (int,))
-            if options.calib_count < 1:
-                raise UsageError("E201", "calib_count is 1 or more")
         _ = options.preprocessing  # refuses what cannot be read
         _check_choices(options)
         _check_idle(options)
@@ -196,6 +198,12 @@ class Options:
         target = self.budget.target
         weighed = target is not None and target.currency in ("params", "bytes")
         return Remedy(self.recover, self.fold_bn, not weighed)
+
+    @property
+    def cleaning(self) -> Cleaning:
+        """The part that clean-ups read; a target that counts leaves no room for more."""
+        target = self.budget.target
+        return Cleaning(self.clean, target is None or target.probed)
 
     @property
     def units(self) -> Units:
@@ -266,6 +274,11 @@ def _plain(name: str, value: Any) -> Any:
 
 def _check_amounts(options: Options) -> None:
     """Refuses amounts that are none."""
+    for name in ("calib_count", "static_batch"):
+        if getattr(options, name) is not None:
+            _number(name, getattr(options, name), (int,))
+            if getattr(options, name) < 1:
+                raise UsageError("E201", f"{name} is 1 or more")
     for name in ("ratio", "threshold"):
         if getattr(options, name) is not None:
             _number(name, getattr(options, name), (int, float))
@@ -325,6 +338,8 @@ def _check_idle(options: Options) -> None:
     target = options.budget.target
     if options.judge != "onnxruntime" and (target is None or target.currency != "latency"):
         raise _idle("--judge", "a --target of speedup or latency")
+    if options.static_batch is not None and not options.ir:
+        raise _idle("--static-batch", "IR: --no-ir leaves it out, and ONNX keeps its batch open")
     if options.calib_count is not None and options.calib is None and not options.noise:
         raise _idle("--calib-count", "--calib or --noise")
     if options.calib is None and options.eval is None:
@@ -342,6 +357,7 @@ def _check_choices(options: Options) -> None:
     _one_of("attention_unit", options.attention_unit, get_args(AttentionUnit))
     _one_of("grouped_unit", options.grouped_unit, get_args(GroupedUnit))
     _one_of("recover", options.recover, get_args(Method))
+    _one_of("clean", options.clean, get_args(Mode))
     for gate in options.fail_if:
         check_gate(gate)
     _one_of("judge", options.judge, tuple(JUDGES))

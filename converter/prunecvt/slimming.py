@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from prunecvt.calibrating import calibrate
 from prunecvt.checks import (
@@ -16,14 +17,16 @@ from prunecvt.checks import (
     check_contract,
     compare_masked,
     compare_original,
+    compare_rewritten,
     run_slimmed,
 )
 from prunecvt.evaluation.accuracy import EvaluationRequest, measure_accuracy
 from prunecvt.loading.load import Loadable, load
 from prunecvt.options import Options
 from prunecvt.probing import Probing, probe_latency
-from prunecvt.report.schema import Accuracy, Fidelity, OracleCheck
+from prunecvt.report.schema import Accuracy, Fidelity, OracleCheck, RewriteCheck
 from prunecvt.runtimes.backends import JUDGES
+from prunecvt.static_batch import BatchRequest, StaticBatch, fix_batch
 from prunecvt.trials import Feed, TrialRequest, Trials, make_trials
 from prunecvt_passes import pipeline, runtime
 from prunecvt_passes.budget import Removal
@@ -46,6 +49,7 @@ from prunecvt_passes.recipes import (
     RECOVER,
     RECOVER_MATCHED,
     REPLAY,
+    REWRITE,
     SEARCH,
     SEARCH_MATCHED,
     SYNTHESISE,
@@ -55,6 +59,7 @@ from prunecvt_passes.recovery.curve import NO_CURVES, Curves
 from prunecvt_passes.recovery.measure import measure
 from prunecvt_passes.recovery.recover import Recovery
 from prunecvt_passes.recovery.search import Searched
+from prunecvt_passes.rewriting.rewrite import Rewritten
 from prunecvt_passes.saturation import multiplies_integers
 from prunecvt_passes.score import Criterion, Scores, score
 from prunecvt_passes.seek import Probed, take_probed
@@ -81,6 +86,8 @@ class Slimmed:
         before, after: what both cost.
         oracle: the masked-dense check of the cut; None where checks were left out.
         recovery: what was done for the accuracy.
+        rewritten: what was cleaned up before writing.
+        rewriting: how it compares then; None where nothing was, or checks were left out.
     """
 
     source: Model
@@ -93,6 +100,8 @@ class Slimmed:
     after: Cost
     oracle: OracleCheck | None
     recovery: Recovery | None = None
+    rewritten: Rewritten | None = None
+    rewriting: RewriteCheck | None = None
 
     @property
     def groups(self) -> Groups:
@@ -138,6 +147,11 @@ class Slimmed:
     def contract(self) -> Contract | None:
         """The contract check; None where checks were left out."""
         return self.facts.values.get(Contract)
+
+    @property
+    def static_batch(self) -> StaticBatch | None:
+        """The batch that the IR is fixed at; None where it stays as it is."""
+        return self.facts.values.get(StaticBatch)
 
     @property
     def reference(self) -> tuple[Feed, Feed] | None:
@@ -187,7 +201,8 @@ def slim_in_memory(
     """
     facts, sha256, path = load_facts(model, options, plan)
     deciding = _deciding(options, facts) if plan is None else REPLAY
-    passes = [*ANALYSE, *_reading(options), *deciding, *CUT]
+    fixing = (fix_batch,) if options.static_batch is not None else ()
+    passes = [*ANALYSE, *fixing, *_reading(options), *deciding, *CUT]
     if options.fold_bn:
         passes += FOLD
     foreign = pipeline.named_passes(options.passes)
@@ -199,13 +214,30 @@ def slim_in_memory(
     trying, taking = RECOVER if options.synthetic is None else RECOVER_MATCHED
     pipeline.run((trying,), facts, progress)
     recovery = facts.get(Recovery)  # what it gives outdates what it was made from
-    edits = [*((taking,) if recovery.model is not cut else ()), *foreign]
+    if recovery.model is not cut:
+        pipeline.run((taking,), facts, progress)
+    cleaned = _cleaned(facts, options, progress)
+    edits = [*foreign]
     if options.verify:
-        edits += [check_contract, run_slimmed, *COMPARE] if edits else COMPARE
+        edited = foreign or facts.get(Model) is not cut
+        edits += [check_contract, run_slimmed, *COMPARE] if edited else COMPARE
     if options.evaluation is not None:
         edits = [*edits, *JUDGE]
     pipeline.run(edits, facts, progress)
-    return _finished(facts, sha256, path, oracle, recovery)
+    return replace(_finished(facts, sha256, path, oracle, recovery), **cleaned)
+
+
+def _cleaned(facts: Facts, options: Options, progress: Progress | None) -> dict[str, Any]:
+    """Rewrites what is written, and holds it against what it was; both facts for ``Slimmed``."""
+    rewriting, taking = REWRITE
+    pipeline.run((rewriting,), facts, progress)
+    found: dict[str, Any] = {"rewritten": facts.get(Rewritten)}  # taking it outdates it
+    if found["rewritten"].changed:
+        if options.verify:
+            pipeline.run((compare_rewritten,), facts, progress)
+            found["rewriting"] = facts.get(RewriteCheck)
+        pipeline.run((taking,), facts, progress)
+    return found
 
 
 def costs(facts: Facts, options: Options) -> tuple[Cost, Cost]:
@@ -280,6 +312,9 @@ def load_facts(
     facts.put(Criterion(options.criterion, options.seed))
     facts.put(options.budget)
     facts.put(options.remedy)
+    facts.put(options.cleaning)
+    if options.static_batch is not None:
+        facts.put(BatchRequest(options.static_batch))
     if options.synthetic is not None:
         facts.put(options.synthetic)
     path = Path(model) if isinstance(model, (str, os.PathLike)) else None

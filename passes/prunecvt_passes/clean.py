@@ -35,7 +35,10 @@ def drop_dead(model: Model) -> None:
 
 
 def _drop_dead_nodes(graph: onnx.GraphProto, live: set[str]) -> None:
-    """Drops nodes of ``graph`` and its bodies that make nothing in ``live``, to which it adds."""
+    """Drops nodes of ``graph`` and its bodies that make nothing in ``live``, to which it adds.
+
+    What is declared of the tensors that they made goes with them.
+    """
     kept = []
     for node in reversed(graph.node):
         if not node.output or any(name in live for name in node.output if name):
@@ -49,3 +52,7 @@ def _drop_dead_nodes(graph: onnx.GraphProto, live: set[str]) -> None:
     if len(kept) != len(graph.node):
         del graph.node[:]
         graph.node.extend(reversed(kept))
+        made = {name for node in graph.node for name in node.output}
+        described = [value for value in graph.value_info if value.name in made]
+        del graph.value_info[:]
+        graph.value_info.extend(described)

@@ -13,6 +13,7 @@ from prunecvt_passes.plan import replay
 from prunecvt_passes.recovery.allocate import allocate
 from prunecvt_passes.recovery.recover import recover, try_recovery
 from prunecvt_passes.recovery.search import search, take
+from prunecvt_passes.rewriting.rewrite import rewrite, take_rewritten
 from prunecvt_passes.rules import RULES
 from prunecvt_passes.score import score
 from prunecvt_passes.slice import remove
@@ -41,6 +42,7 @@ SEARCH_MATCHED: tuple[Pass, ...] = (score, search_matched, take)
 CUT: tuple[Pass, ...] = (draft, remove)
 FOLD: tuple[Pass, ...] = (fold_batch_norms,)
 RECOVER: tuple[Pass, Pass] = (try_recovery, recover)
+REWRITE: tuple[Pass, Pass] = (rewrite, take_rewritten)
 SYNTHESISE: tuple[Pass, ...] = (make_noise, match)
 RECOVER_MATCHED: tuple[Pass, Pass] = (try_recovery_matched, recover)
 
@@ -53,6 +55,7 @@ __all__ = [
     "RECOVER",
     "RECOVER_MATCHED",
     "REPLAY",
+    "REWRITE",
     "SEARCH",
     "SEARCH_MATCHED",
     "SYNTHESISE",

@@ -153,6 +153,14 @@ FoldBn = Annotated[
         rich_help_panel=_OUT,
     ),
 ]
+Clean = Annotated[
+    str,
+    typer.Option(
+        help="auto: rewrite Slice, Gather and Pad of channels where weights can do the same and "
+        "it is no slower; none: leave the graph as it was cut.",
+        rich_help_panel=_OUT,
+    ),
+]
 InputShapes = Annotated[
     Optional[list[str]],
     typer.Option(
@@ -241,6 +249,16 @@ Nonfinite = Annotated[
 Ir = Annotated[bool, typer.Option("--ir/--no-ir", help="Write OpenVINO IR.", rich_help_panel=_OUT)]
 Fp16 = Annotated[
     bool, typer.Option("--fp16/--fp32", help="Precision of the IR's weights.", rich_help_panel=_OUT)
+]
+StaticBatch = Annotated[
+    Optional[int],
+    typer.Option(
+        "--static-batch",
+        metavar="[N]",
+        help="Fix the IR's batch at N (1 where only the flag is given); ONNX keeps it open.",
+        show_default=False,
+        rich_help_panel=_OUT,
+    ),
 ]
 Bench = Annotated[
     bool, typer.Option("--bench/--no-bench", help="Measure latency.", rich_help_panel=_OUT)

@@ -105,6 +105,7 @@ def convert(
     model: flags.Input,
     output: flags.Output = None,
     fp16: flags.Fp16 = False,
+    static_batch: flags.StaticBatch = None,
     force: flags.Force = False,
     timeout: flags.Timeout = 600.0,
     quiet: flags.Quiet = False,
@@ -117,5 +118,9 @@ def convert(
     terminal = Terminal.of(quiet, verbose, no_color)
     from prunecvt.judging import convert_file
 
-    for path in convert_file(model, output or model.with_suffix(".xml"), fp16, force, timeout):
+    out = output or model.with_suffix(".xml")
+    written, notes = convert_file(model, out, fp16, force, timeout, batch=static_batch)
+    for note in notes:
+        terminal.show(f"note: {note}")
+    for path in written:
         terminal.show(f"wrote {path}")

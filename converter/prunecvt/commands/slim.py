@@ -40,8 +40,10 @@ def slim(
     plan: flags.PlanFile = None,
     dry_run: flags.DryRun = False,
     fold_bn: flags.FoldBn = True,
+    clean: flags.Clean = "auto",
     ir: flags.Ir = True,
     fp16: flags.Fp16 = False,
+    static_batch: flags.StaticBatch = None,
     bench: flags.Bench = True,
     report: flags.ReportFiles = None,
     fail_if: flags.FailIf = None,
@@ -178,7 +180,7 @@ _DECIDES = (
     *_CUTS,
     *("recover", "passes", "fold_bn", "ir", "fp16", "bench", "force", "fail_if", "strict_layout"),
     *("calib", "verify", "rtol", "atol", "allow_nonfinite"),
-    *("report", "threads", "seed", "timeout"),
+    *("report", "threads", "seed", "timeout", "clean", "static_batch"),
     *("calib_count", "noise", "eval", "resize", "crop", "scale", "mean", "std", "layout", "color"),
 )
 

@@ -45,6 +45,7 @@ def sweep(
     allow_inexact: flags.AllowInexact = False,
     recover: flags.Recover = "auto",
     fold_bn: flags.FoldBn = True,
+    clean: flags.Clean = "auto",
     ir: flags.Ir = True,
     json: flags.Json = False,
     input_shape: flags.InputShapes = None,

@@ -79,6 +79,9 @@ def _measures(report: Report) -> list[str]:
     if report.recovery is not None:
         line = wording.recovery_line(report.recovery)
         lines.append(f"{line[0].upper()}{line[1:]}.")
+    cleaned = wording.rewrite_line(report.rewrites)
+    if cleaned:
+        lines.append(f"{cleaned[0].upper()}{cleaned[1:]}.")
     if report.target is not None:
         line = wording.target_line(report.target)
         lines.append(f"{line[0].upper()}{line[1:]}.")

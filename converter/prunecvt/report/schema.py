@@ -15,6 +15,8 @@ from prunecvt.report.latency_rows import Layout as Layout
 from prunecvt.report.latency_rows import LayoutCheck as LayoutCheck
 from prunecvt.report.latency_rows import Timing as Timing
 from prunecvt.report.record import Record
+from prunecvt.report.rewrite_rows import RewriteCheck as RewriteCheck
+from prunecvt.report.rewrite_rows import RewriteRow as RewriteRow
 from prunecvt.report.trim_rows import TrimRow as TrimRow
 
 SCHEMA_VERSION = 1
@@ -315,6 +317,7 @@ class Verify(Record):
     io_contract: bool
     masked_dense: OracleCheck | None = None
     exact: OracleCheck | None = None
+    rewritten: RewriteCheck | None = None
     fidelity: Fidelity | None = None
     openvino: ParityCheck | None = None
     skipped: list[str] = Field(default_factory=list)
@@ -374,6 +377,7 @@ class Report(Record):
     target: TargetRow | None = None
     recovery: RecoveryRow | None = None
     trim: TrimRow | None = None
+    rewrites: list[RewriteRow] = Field(default_factory=list)
     latency: list[LatencyRow]
     layout: LayoutCheck | None
     gates: list[Gate] = Field(default_factory=list)

@@ -249,6 +249,9 @@ def _drift_lines(report: Report, width: int, plain: bool) -> list[Text]:
         lines.append(_text(wording.search_line(report.search), plain))
     if report.recovery is not None:
         lines.append(_text(wording.recovery_line(report.recovery), plain))
+    cleaned = wording.rewrite_line(report.rewrites)
+    if cleaned:
+        lines.append(_text(cleaned, plain))
     rows = wording.checks(report.verify)
     failed = [row.name for row in rows if row.outcome == "failed"]
     text = f"checks: {wording.checks_passed(rows)}"

@@ -23,6 +23,7 @@ from prunecvt.report.schema import (
     LatencyRow,
     RecoveryRow,
     Report,
+    RewriteRow,
     SearchRow,
     SkippedRow,
     TargetRow,
@@ -234,6 +235,10 @@ def checks(verify: Verify | None) -> list[Check]:
     if verify.exact is not None:
         detail = f"max relative {verify.exact.max_rel:.1e}, tolerance {verify.exact.tolerance:.0e}"
         rows.append(Check("equal after the clean-up", _outcome(verify.exact.passed), detail))
+    if verify.rewritten is not None:
+        found = verify.rewritten
+        detail = f"max relative {found.max_rel:.1e}, tolerance {found.tolerance:.0e}"
+        rows.append(Check("clean-ups change nothing", _outcome(found.passed), detail))
     if verify.openvino is not None:
         parity = verify.openvino
         detail = f"max relative {parity.max_rel:.1e}, tolerance {parity.tolerance:.0e}"
@@ -309,6 +314,12 @@ def search_line(row: SearchRow) -> str:
     """What a search of rates found, in one line."""
     before, after = significant(row.error.before), significant(row.error.after)
     return f"search of rates: output error {before} -> {after} in {plural(row.trials, 'trial')}"
+
+
+def rewrite_line(rows: Sequence[RewriteRow]) -> str:
+    """What was cleaned up, in one line; "" where nothing was."""
+    parts = [f"{len(row.nodes)} {row.rule}" for row in rows if row.nodes]
+    return f"clean-ups of Slice, Gather and Pad: {', '.join(parts)}" if parts else ""
 
 
 def gate_value(gate: Gate) -> str:

@@ -28,8 +28,9 @@ _AS_WRITTEN = {"LP_TRANSFORMS_MODE": False}
 def main(folder: Path) -> None:
     """Does the job in ``folder``/job.json.
 
-    The job: ``model`` path; ``xml`` path to write or null; ``fp16``; ``inputs`` and ``outputs``,
-    tensor names in the order of ``in_0``, ``in_1``, .. of inputs.npz; no run without ``outputs``.
+    The job: ``model`` path; where IR is to be written ``xml``, its path, ``fp16``, and ``batch`` of
+    the inputs ``batched`` where it is to be fixed; ``inputs`` and ``outputs``, tensor names in the
+    order of ``in_0``, ``in_1``, .. of inputs.npz; no run without ``outputs``.
     Leaves outputs.npz (``out_0``, ``out_1``, ..), ``stage`` with the step under way, and on an
     error of OpenVINO its message in ``failure``.
     """
@@ -62,7 +63,9 @@ def _work(job: dict[str, Any], folder: Path) -> None:
         core.set_property("CPU", _AS_WRITTEN)
     stage.write_text("reading the model")
     model = core.read_model(job["model"])
-    if job["xml"]:
+    if job.get("xml"):
+        stage.write_text("fixing the batch")
+        _fix_batch(model, job)
         stage.write_text("writing the IR")
         openvino.save_model(model, job["xml"], compress_to_fp16=job["fp16"])
         model = job["xml"]  # the run is to prove the file, not what is in memory
@@ -77,6 +80,17 @@ def _work(job: dict[str, Any], folder: Path) -> None:
     outputs = {f"out_{i}": _numbers(results, name) for i, name in enumerate(job["outputs"])}
     stage.write_text("handing back the outputs")
     np.savez(folder / "outputs.npz", **outputs)
+
+
+def _fix_batch(model: Any, job: dict[str, Any]) -> None:
+    """Fixes the first axis of the inputs that the job names."""
+    shapes = {}
+    for port in model.inputs:
+        if any(name in port.get_names() for name in job.get("batched", ())):
+            shapes[port] = port.get_partial_shape()
+            shapes[port][0] = job["batch"]
+    if shapes:
+        model.reshape(shapes)
 
 
 def _numbers(results: Any, name: str) -> Any:

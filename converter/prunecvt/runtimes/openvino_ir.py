@@ -24,6 +24,7 @@ import numpy.typing as npt
 from prunecvt.errors import OutputError, PrunecvtError, ResourceError, VerifyError
 from prunecvt.loading.refusal import one_line, place
 from prunecvt.report.schema import ParityCheck
+from prunecvt.static_batch import StaticBatch
 from prunecvt.writing.write import reported
 from prunecvt_passes import oracle
 
@@ -62,6 +63,7 @@ def write_ir(
     fp16: bool = False,
     trial: Trial | None = None,
     timeout: float = 600.0,
+    batch: StaticBatch | None = None,
 ) -> ParityCheck | None:
     """Converts a model to IR: ``xml_path`` and, beside it, the .bin of the same stem.
 
@@ -74,6 +76,7 @@ def write_ir(
         fp16: stores weights in half precision.
         trial: what to run on the IR as written, in f32.
         timeout: seconds.
+        batch: what the IR's batch is fixed at; None leaves it as it is in the model.
 
     Returns:
         How the trial came out; None without one. A failed comparison is no error here.
@@ -90,7 +93,10 @@ def write_ir(
         tempfile.TemporaryDirectory(prefix=".prunecvt-ir-", dir=parent) as name,
     ):
         staged = Path(name) / xml_path.name
-        outputs = _child(onnx_path, staged, fp16, trial, timeout)
+        job = {"xml": os.path.abspath(staged), "fp16": fp16}
+        if batch is not None:
+            job |= {"batch": batch.size, "batched": list(batch.inputs)}
+        outputs = _child(onnx_path, job, trial, timeout)
         os.replace(staged.with_suffix(".bin"), xml_path.with_suffix(".bin"))
         os.replace(staged, xml_path)
     return _compare(trial, outputs, xml_path) if trial else None
@@ -104,23 +110,22 @@ def parity(model_path: Path, trial: Trial, *, timeout: float = 600.0) -> ParityC
             shape.
         ResourceError: E810, out of time; E811, out of memory.
     """
-    return _compare(trial, _child(model_path, None, False, trial, timeout), model_path)
+    return _compare(trial, _child(model_path, {}, trial, timeout), model_path)
 
 
 def _child(
-    model: Path, xml: Path | None, fp16: bool, trial: Trial | None, timeout: float
+    model: Path, job: Mapping[str, Any], trial: Trial | None, timeout: float
 ) -> dict[str, Array]:
-    """Returns the outputs of the trial, or {} without one."""
+    """Returns the outputs of the trial, or {} without one; ``job`` is what else is to be done."""
     with tempfile.TemporaryDirectory(prefix="prunecvt-") as name:
         folder = Path(name)
-        job = {
+        whole = {
+            **job,
             "model": os.path.abspath(model),
-            "xml": os.path.abspath(xml) if xml else None,
-            "fp16": fp16,
             "inputs": list(trial.inputs) if trial else [],
             "outputs": list(trial.expected) if trial else [],
         }
-        (folder / "job.json").write_text(json.dumps(job), "utf-8")
+        (folder / "job.json").write_text(json.dumps(whole), "utf-8")
         if trial:
             arrays = {f"in_{i}": _savable(v) for i, v in enumerate(trial.inputs.values())}
             np.savez(folder / "inputs.npz", **arrays)  # type: ignore[arg-type]
