@@ -207,6 +207,16 @@ def test_a_model_is_cut_to_its_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert target_line(report.target) in render_html(report)
 
 
+def test_kernels_that_lead_nowhere_leave_cuts_by_macs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a cost model the target is met all the same."""
+    timed_as(monkeypatch, lambda path: path.stat().st_size / 1e6)
+    monkeypatch.setattr(probing, "latency_prices", lambda *_: None)
+    report = prunecvt.plan(RESNET, target="speedup=1.5")
+    assert report.target is not None
+    assert report.target.met
+    assert report.target.value == pytest.approx(1.5, rel=MISSED)
+
+
 def test_milliseconds_are_those_of_the_slower_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     timed_as(monkeypatch, lambda path: path.stat().st_size / 1e6)
     report = prunecvt.slim(RESNET, target="latency=6ms", judge="both", **QUICK).report

@@ -29,6 +29,7 @@ from prunecvt_passes.groups import Groups
 from prunecvt_passes.normalise import Dense, Source
 from prunecvt_passes.recovery.cuts import Cut, Cuts
 from prunecvt_passes.recovery.latency_prices import Profile, latency_prices
+from prunecvt_passes.rewriting.rewrite import Cleaning, rewrite
 from prunecvt_passes.score import Scores
 from prunecvt_passes.seek import MOST, Probe, Probed, nearest, seek
 from prunecvt_passes.target import Target
@@ -47,6 +48,7 @@ class Probing:
         seed: of the inputs.
         shapes: input -> sizes, where they are stated.
         path: the original's file; None where it came from memory.
+        cleaning: what is done to a cut before it is written.
     """
 
     judge: tuple[Backend, ...] = ("onnxruntime",)
@@ -54,6 +56,7 @@ class Probing:
     seed: int = 0
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     path: Path | None = None
+    cleaning: Cleaning = field(default_factory=Cleaning)
 
 
 def probe_latency(
@@ -71,47 +74,47 @@ def probe_latency(
     with tempfile.TemporaryDirectory(prefix="prunecvt-") as name:
         folder = Path(name)
         original = probing.path or staged(source.model, folder / "original" / "model.onnx")
-        trials = _Trials(probing, budget.target, budget.fold, inputs, folder, original)
         cuts = Cuts(dense, groups, scores, budget)
-        start = 0.5 if budget.target.absolute else budget.target.amount
-        return _found(trials, cuts, start)
+        trials = _Trials(probing, budget.target, cuts, inputs, folder, original)
+        return _found(trials, cuts)
 
 
-def _found(trials: _Trials, cuts: Cuts, start: float) -> Probed:
+def _found(trials: _Trials, cuts: Cuts) -> Probed:
     """Tries one cut by multiply-accumulates, and then such as cost least error for the time."""
+    start = 0.5 if trials.target.absolute else trials.target.amount
     first = cuts.at(start)
     if first is None:
-        probes = seek(cuts.trying(trials.timed), start, lambda: trials.dense)
+        probes = seek(cuts.trying(trials.timed), start, lambda: trials.unpruned)
         if not probes:
             raise cuts.unreachable()
         return nearest(probes)
     probe = trials.timed(first)
-    priced, predicted = trials.priced(cuts, first)
+    priced, predicted = trials.priced(first)
     start = min(predicted / max(probe.level, 1e-9), 1.0)
     tried = priced.trying(trials.timed, [probe])
-    probes = seek(tried, start, lambda: trials.dense, MOST - 1)
+    probes = seek(tried, start, lambda: trials.unpruned, MOST - 1)
     if not probes:
         return nearest([probe])
-    best = nearest(probes)
     made = probes if probe in probes else [probe, *probes]
-    return replace(best, probes=tuple(made))
+    best = nearest(probes)
+    return replace(best if best.met else nearest(made), probes=tuple(made))
 
 
 @dataclass
 class _Trials:
     """Writes, times and profiles cuts.
 
-    ``dense`` is the level of the original when it was timed last, ``slower`` the runtime that
+    ``unpruned`` is the level of the original when it was timed last, ``slower`` the runtime that
     gained least by the cut then.
     """
 
     probing: Probing
     target: Target
-    fold: bool
+    cuts: Cuts
     inputs: Mapping[str, Array]
     folder: Path
     original: Path
-    dense: float = 0.0
+    unpruned: float = 0.0
     slower: Backend = "onnxruntime"
 
     def timed(self, cut: Cut) -> Probe:
@@ -127,35 +130,34 @@ class _Trials:
             if level > worst.level:
                 value = ratio * whole
                 worst = Probe(cut.removal, cut.macs, level, value)
-                self.dense = whole / self.target.amount
+                self.unpruned = whole / self.target.amount
                 self.slower = backend
         return worst
 
-    def priced(self, cuts: Cuts, cut: Cut) -> tuple[Cuts, float]:
+    def priced(self, cut: Cut) -> tuple[Cuts, float]:
         """Cuts by a cost model of the latency, and what that predicts of one, as a share.
 
         The model is fitted on profiles of the whole model and of that cut, in the runtime that
         gained less by it. Where a runtime's kernels cannot be led back to nodes, cuts stay by
         multiply-accumulates.
         """
-        prices = latency_prices(
-            cuts.groups, self._profile(cuts, cuts.whole()), self._profile(cuts, cut)
-        )
+        cuts = self.cuts
+        profiles = self._profile(cuts.whole()), self._profile(cut)
+        prices = latency_prices(cuts.groups, *profiles)
         if prices is None:
             return cuts, cut.macs
         left = prices.total(cuts.kept(cut)) / prices.total(prices.sizes)
         log.info("cost model: %.3f of the latency left at %.3f of the MACs", left, cut.macs)
         return replace(cuts, cost_of=prices), left
 
-    def _profile(self, cuts: Cuts, cut: Cut) -> Profile:
-        path = self._written(cut)
+    def _profile(self, cut: Cut) -> Profile:
         threads = self.probing.threads
-        return Profile(
-            cuts.kept(cut), profile(path, self.inputs, backend=self.slower, threads=threads)
-        )
+        kernels = profile(self._written(cut), self.inputs, backend=self.slower, threads=threads)
+        return Profile(self.cuts.kept(cut), kernels)
 
     def _written(self, cut: Cut) -> Path:
-        model = fold_batch_norms(cut.model) if self.fold else cut.model
+        model = fold_batch_norms(cut.model) if self.cuts.budget.fold else cut.model
+        model = rewrite(self.cuts.dense, model, self.probing.cleaning).model
         return staged(model, self.folder / "trial" / "model.onnx")
 
     def _race(self, contenders: list[Contender], backend: Backend) -> Race:

@@ -319,7 +319,8 @@ def load_facts(
         facts.put(options.synthetic)
     path = Path(model) if isinstance(model, (str, os.PathLike)) else None
     judge = JUDGES[options.judge]
-    facts.put(Probing(judge, options.threads, options.seed, options.input_shape, path))
+    how = options.threads, options.seed, options.input_shape, path, options.cleaning
+    facts.put(Probing(judge, *how))
     facts.put(TrialRequest(options.seed, options.calibration))
     if options.evaluation is not None:
         facts.put(EvaluationRequest(options.evaluation))
