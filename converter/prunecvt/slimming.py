@@ -22,6 +22,7 @@ from prunecvt.evaluation.accuracy import EvaluationRequest, measure_accuracy
 from prunecvt.loading.load import Loadable, load
 from prunecvt.options import Options
 from prunecvt.probing import Probing, probe_latency
+from prunecvt.reinit import Redrawn, Reinit, draw_anew, redraw
 from prunecvt.report.schema import Accuracy, Fidelity, OracleCheck
 from prunecvt.runtimes.backends import JUDGES
 from prunecvt.trials import Feed, TrialRequest, Trials, make_trials
@@ -200,12 +201,24 @@ def slim_in_memory(
     pipeline.run((trying,), facts, progress)
     recovery = facts.get(Recovery)  # what it gives outdates what it was made from
     edits = [*((taking,) if recovery.model is not cut else ()), *foreign]
-    if options.verify:
+    if options.reinit:
+        _draw_anew(facts, edits, options.seed, progress)
+        edits = [check_contract, run_slimmed] if options.verify else []
+    elif options.verify:
         edits += [check_contract, run_slimmed, *COMPARE] if edits else COMPARE
     if options.evaluation is not None:
         edits = [*edits, *JUDGE]
     pipeline.run(edits, facts, progress)
     return _finished(facts, sha256, path, oracle, recovery)
+
+
+def _draw_anew(facts: Facts, edits: list[Pass], seed: int, progress: Progress | None) -> None:
+    """Draws the weights anew, after the edits that were asked for."""
+    facts.put(Reinit(seed))
+    pipeline.run((*edits, redraw), facts, progress)
+    redrawn = facts.get(Redrawn)
+    pipeline.run((draw_anew,), facts, progress)
+    facts.put(redrawn)  # the report tells of it
 
 
 def costs(facts: Facts, options: Options) -> tuple[Cost, Cost]:

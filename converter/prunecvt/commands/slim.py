@@ -40,6 +40,7 @@ def slim(
     plan: flags.PlanFile = None,
     dry_run: flags.DryRun = False,
     fold_bn: flags.FoldBn = True,
+    reinit: flags.Reinit = False,
     ir: flags.Ir = True,
     fp16: flags.Fp16 = False,
     bench: flags.Bench = True,
@@ -177,6 +178,7 @@ _CUTS = (
 _DECIDES = (
     *_CUTS,
     *("recover", "passes", "fold_bn", "ir", "fp16", "bench", "force", "fail_if", "strict_layout"),
+    "reinit",
     *("calib", "verify", "rtol", "atol", "allow_nonfinite"),
     *("report", "threads", "seed", "timeout"),
     *("calib_count", "noise", "eval", "resize", "crop", "scale", "mean", "std", "layout", "color"),
@@ -206,6 +208,9 @@ def _refuse_beside_dry_run(given: dict[str, Any]) -> None:
             flag = name.replace("_", "-")
             message = f"--{flag} looks at a report, and --dry-run makes none"
             raise UsageError("E207", message, help="leave one of them out")
+    if given["reinit"]:
+        message = "--reinit draws weights anew, and --dry-run writes none"
+        raise UsageError("E207", message, help="leave one of them out")
 
 
 def options_of(given: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import onnx
 
 from prunecvt.gates import judged
 from prunecvt.options import Options
+from prunecvt.reinit import Redrawn
 from prunecvt.report.file_sizes import model_bytes
 from prunecvt.report.groups import group_rows, layer_rows
 from prunecvt.report.resolved import resolved
@@ -164,6 +165,8 @@ def verify_row(slimmed: Slimmed, parity: ParityCheck | None, skipped: list[str])
     if slimmed.refusal:
         why = f"onnxruntime, its latency too: it has no kernels for this model: {slimmed.refusal}"
         skipped = [*skipped, why]
+    if Redrawn in slimmed.facts.values:
+        skipped = [*skipped, "drift from the original: the weights are drawn anew (--reinit)"]
     return Verify(
         checker=contract.checker,
         ort=slimmed.reference is not None and not slimmed.refusal,
@@ -280,6 +283,7 @@ def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = No
             f"the oracle speaks of the cut alone: {', '.join(options.passes)} ran after it, and "
             "'prunecvt verify' does not know what changed"
         )
+    found += _redrawn(slimmed)
     found += _data_notes(slimmed)
     found += _left_alone(slimmed)
     found += _guessed_sizes(slimmed, options)
@@ -311,6 +315,21 @@ def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = No
         found.append(
             f"{len(layout.fell_off)} convolutions left onnxruntime's blocked layout: {names}"
         )
+    return found
+
+
+def _redrawn(slimmed: Slimmed) -> list[str]:
+    """Says that the weights are those of no training, and which of them are left."""
+    redrawn = slimmed.facts.values.get(Redrawn)
+    if redrawn is None:
+        return []
+    found = [
+        "the weights are drawn anew (--reinit) and not trained: this is an architecture; the "
+        "oracle speaks of the cut before that"
+    ]
+    if redrawn.left:
+        names = list(redrawn.left)
+        found.append(f"--reinit left {', '.join(names[:3])}{_more(names)} as they were")
     return found
 
 
