@@ -90,6 +90,28 @@ def draw_anew(redrawn: Redrawn) -> Model:
     return redrawn.model
 
 
+def notes_of(redrawn: Redrawn | None) -> list[str]:
+    """Says that the weights are those of no training, and which of them are left."""
+    if redrawn is None:
+        return []
+    found = [
+        "the weights are drawn anew (--reinit) and not trained: this is an architecture; the "
+        "oracle speaks of the cut before that"
+    ]
+    if redrawn.left:
+        more = f" and {len(redrawn.left) - 3} more" if len(redrawn.left) > 3 else ""
+        names = ", ".join(redrawn.left[:3])
+        found.append(f"--reinit left {names}{more} as they were: how to draw them is not known")
+    return found
+
+
+def skipped_by(redrawn: Redrawn | None) -> list[str]:
+    """The checks that say nothing of new weights."""
+    if redrawn is None:
+        return []
+    return ["drift from the original: the weights are drawn anew (--reinit)"]
+
+
 def _statistics(graph: Graph, values: dict[str, Array], stored: frozenset[str]) -> dict[str, Array]:
     """Means of 0 and variances of 1 of every BatchNormalization."""
     found: dict[str, Array] = {}

@@ -12,7 +12,7 @@ import onnx
 
 from prunecvt.gates import judged
 from prunecvt.options import Options
-from prunecvt.reinit import Redrawn
+from prunecvt.reinit import Redrawn, notes_of, skipped_by
 from prunecvt.report.file_sizes import model_bytes
 from prunecvt.report.groups import group_rows, layer_rows
 from prunecvt.report.resolved import resolved
@@ -165,8 +165,7 @@ def verify_row(slimmed: Slimmed, parity: ParityCheck | None, skipped: list[str])
     if slimmed.refusal:
         why = f"onnxruntime, its latency too: it has no kernels for this model: {slimmed.refusal}"
         skipped = [*skipped, why]
-    if Redrawn in slimmed.facts.values:
-        skipped = [*skipped, "drift from the original: the weights are drawn anew (--reinit)"]
+    skipped = [*skipped, *skipped_by(slimmed.facts.values.get(Redrawn))]
     return Verify(
         checker=contract.checker,
         ort=slimmed.reference is not None and not slimmed.refusal,
@@ -283,7 +282,6 @@ def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = No
             f"the oracle speaks of the cut alone: {', '.join(options.passes)} ran after it, and "
             "'prunecvt verify' does not know what changed"
         )
-    found += _redrawn(slimmed)
     found += _data_notes(slimmed)
     found += _left_alone(slimmed)
     found += _guessed_sizes(slimmed, options)
@@ -318,21 +316,6 @@ def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = No
     return found
 
 
-def _redrawn(slimmed: Slimmed) -> list[str]:
-    """Says that the weights are those of no training, and which of them are left."""
-    redrawn = slimmed.facts.values.get(Redrawn)
-    if redrawn is None:
-        return []
-    found = [
-        "the weights are drawn anew (--reinit) and not trained: this is an architecture; the "
-        "oracle speaks of the cut before that"
-    ]
-    if redrawn.left:
-        names = list(redrawn.left)
-        found.append(f"--reinit left {', '.join(names[:3])}{_more(names)} as they were")
-    return found
-
-
 def _data_notes(slimmed: Slimmed) -> list[str]:
     """What was assumed of the user's data, and whether the original answers as if it guessed."""
     fidelity, accuracy = slimmed.fidelity, slimmed.accuracy
@@ -349,7 +332,7 @@ def _left_alone(slimmed: Slimmed) -> list[str]:
     """Says what recovery could not judge, left as it was, or could not match noise to."""
     recovery = slimmed.recovery
     layers = recovery.layers if recovery is not None else ()
-    found = []
+    found = notes_of(slimmed.facts.values.get(Redrawn))
     if recovery is not None and 0 < recovery.samples < FEW:
         found.append(
             f"what recovery is worth was judged on {recovery.samples} of the samples: its errors "
