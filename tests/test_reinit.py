@@ -16,7 +16,7 @@ from command_line import run
 from method_nets import residual, weight_of
 from models import Net
 from prunecvt import UsageError
-from prunecvt.reinit import Reinit, redraw
+from prunecvt.reinit import Reinit, notes_of, redraw
 from prunecvt.report.findings import findings
 from prunecvt_passes.model import Model
 
@@ -84,6 +84,18 @@ def test_constants_that_are_no_weights_stay() -> None:
     x = g.add("Sub", g.input("N", 3, 6, 6), g.constant(np.full((1, 3, 1, 1), 0.4, np.float32), "m"))
     g.output(g.conv(x, 3, 8, 3), shape=["N", 8, 6, 6])
     assert set(redrawn(g).weights["m"].ravel().tolist()) == {np.float32(0.4)}
+
+
+def test_what_nobody_knows_how_to_draw_stays_and_is_named() -> None:
+    g = Net()
+    flat = g.add("ReduceMean", g.first(), axes=[2, 3], keepdims=0)
+    turned = g.add("Transpose", g.random(4, 8, name="turned"), perm=[1, 0])
+    g.output(g.add("MatMul", flat, turned), shape=["N", 4])
+    found = redraw(Model.from_proto(g.proto()), Reinit())
+    assert found.left == ("turned",)
+    assert np.array_equal(found.model.weights["turned"], g.weights["turned"])
+    assert any("turned" in note for note in notes_of(found))
+    assert notes_of(None) == []
 
 
 def test_a_model_without_weights_is_refused() -> None:
