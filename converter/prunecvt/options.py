@@ -62,6 +62,8 @@ class Options:
         fold_bn: fold BatchNormalization into the written model.
         clean: ``auto`` rewrites what is dear in the runtimes and can be done by weights, before
             writing (docs/latency.md); ``none`` leaves the graph as it was cut.
+        reinit: draw all weights anew by ``seed`` (He et al., 2015), BatchNormalization kept: an
+            architecture to train from scratch; nothing is recovered then.
         input_shape: input -> sizes, for dynamic inputs.
         calib: data to score, recover, check and compare on: .npz or .npy, a folder of images, a
             calib.toml; in Python also arrays, a dictionary of them, or what yields samples.
@@ -109,6 +111,7 @@ class Options:
     passes: tuple[str, ...] = ()
     fold_bn: bool = True
     clean: Mode = "auto"
+    reinit: bool = False
     input_shape: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     calib: Data | None = None
     calib_count: int | None = None
@@ -156,6 +159,7 @@ class Options:
         options = Options(**{name: _plain(name, value) for name, value in values.items()})
         _check_amounts(options)
         _check_conflicts(options)
+        options = _for_training(options)
         if options.ratio is None and options.threshold is None and not options.target:
             options = replace(options, ratio=RATIO)
         for name in ("max_ratio_per_layer", "rtol", "atol", "timeout"):
@@ -201,9 +205,13 @@ class Options:
 
     @property
     def cleaning(self) -> Cleaning:
-        """The part that clean-ups read; a target that counts leaves no room for more."""
+        """The part that clean-ups read; a target that counts leaves no room for more.
+
+        What is drawn anew stays as it was cut: a selection made a weight would be drawn too.
+        """
         target = self.budget.target
-        return Cleaning(self.clean, target is None or target.probed)
+        mode: Mode = "none" if self.reinit else self.clean
+        return Cleaning(mode, target is None or target.probed)
 
     @property
     def units(self) -> Units:
@@ -333,8 +341,21 @@ def _check_conflicts(options: Options) -> None:
         )
 
 
+def _for_training(options: Options) -> Options:
+    """Leaves out what would recover or fold weights that are drawn anew."""
+    if not isinstance(options.reinit, bool):
+        raise UsageError("E201", f"reinit is {options.reinit!r}", help="give a bool")
+    if options.reinit and options.recover not in ("auto", "none"):
+        message = f"--recover {options.recover} says nothing beside --reinit"
+        raise UsageError("E207", message, help="leave one of them out")
+    return replace(options, fold_bn=False, recover="none") if options.reinit else options
+
+
 def _check_idle(options: Options) -> None:
     """Refuses what nothing would look at."""
+    if options.reinit and options.eval is not None:
+        message = "--eval says nothing of weights that are drawn anew (--reinit)"
+        raise UsageError("E207", message, help="leave one of them out")
     target = options.budget.target
     if options.judge != "onnxruntime" and (target is None or target.currency != "latency"):
         raise _idle("--judge", "a --target of speedup or latency")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from prunecvt.evaluation.accuracy import EvaluationRequest, measure_accuracy
 from prunecvt.loading.load import Loadable, load
 from prunecvt.options import Options
 from prunecvt.probing import Probing, probe_latency
+from prunecvt.reinit import Redrawn, Reinit, draw_anew, redraw
 from prunecvt.report.schema import Accuracy, Fidelity, OracleCheck, RewriteCheck
 from prunecvt.runtimes.backends import JUDGES
 from prunecvt.static_batch import BatchRequest, StaticBatch, fix_batch
@@ -205,7 +206,6 @@ def slim_in_memory(
     passes = [*ANALYSE, *fixing, *_reading(options), *deciding, *CUT]
     if options.fold_bn:
         passes += FOLD
-    foreign = pipeline.named_passes(options.passes)
     if options.verify:
         passes += CHECK
     pipeline.run(passes, facts, progress)
@@ -217,14 +217,22 @@ def slim_in_memory(
     if recovery.model is not cut:
         pipeline.run((taking,), facts, progress)
     cleaned = _cleaned(facts, options, progress)
-    edits = [*foreign]
-    if options.verify:
-        edited = foreign or facts.get(Model) is not cut
-        edits += [check_contract, run_slimmed, *COMPARE] if edited else COMPARE
-    if options.evaluation is not None:
-        edits = [*edits, *JUDGE]
-    pipeline.run(edits, facts, progress)
+    _edit_and_judge(facts, cut, options, progress)
     return replace(_finished(facts, sha256, path, oracle, recovery), **cleaned)
+
+
+def _edit_and_judge(facts: Facts, cut: Model, options: Options, progress: Progress | None) -> None:
+    """Runs the passes that were named, draws weights anew, checks what came of it and judges it."""
+    passes: Sequence[Pass] = pipeline.named_passes(options.passes)
+    if options.reinit:
+        _draw_anew(facts, passes, options.seed, progress)
+        passes = (check_contract, run_slimmed) if options.verify else ()
+    elif options.verify:
+        edited = passes or facts.get(Model) is not cut
+        passes = (*passes, *((check_contract, run_slimmed) if edited else ()), *COMPARE)
+    if options.evaluation is not None:
+        passes = (*passes, *JUDGE)
+    pipeline.run(passes, facts, progress)
 
 
 def _cleaned(facts: Facts, options: Options, progress: Progress | None) -> dict[str, Any]:
@@ -238,6 +246,15 @@ def _cleaned(facts: Facts, options: Options, progress: Progress | None) -> dict[
             found["rewriting"] = facts.get(RewriteCheck)
         pipeline.run((taking,), facts, progress)
     return found
+
+
+def _draw_anew(facts: Facts, edits: Sequence[Pass], seed: int, progress: Progress | None) -> None:
+    """Draws the weights anew, after the edits that were asked for."""
+    facts.put(Reinit(seed))
+    pipeline.run((*edits, redraw), facts, progress)
+    redrawn = facts.get(Redrawn)
+    pipeline.run((draw_anew,), facts, progress)
+    facts.put(redrawn)  # the report tells of it
 
 
 def costs(facts: Facts, options: Options) -> tuple[Cost, Cost]:

@@ -161,6 +161,14 @@ Clean = Annotated[
         rich_help_panel=_OUT,
     ),
 ]
+Reinit = Annotated[
+    bool,
+    typer.Option(
+        "--reinit",
+        help="Draw all weights anew by --seed, BatchNormalization kept: an architecture to train.",
+        rich_help_panel=_OUT,
+    ),
+]
 InputShapes = Annotated[
     Optional[list[str]],
     typer.Option(

@@ -41,6 +41,7 @@ def slim(
     dry_run: flags.DryRun = False,
     fold_bn: flags.FoldBn = True,
     clean: flags.Clean = "auto",
+    reinit: flags.Reinit = False,
     ir: flags.Ir = True,
     fp16: flags.Fp16 = False,
     static_batch: flags.StaticBatch = None,
@@ -179,6 +180,7 @@ _CUTS = (
 _DECIDES = (
     *_CUTS,
     *("recover", "passes", "fold_bn", "ir", "fp16", "bench", "force", "fail_if", "strict_layout"),
+    "reinit",
     *("calib", "verify", "rtol", "atol", "allow_nonfinite"),
     *("report", "threads", "seed", "timeout", "clean", "static_batch"),
     *("calib_count", "noise", "eval", "resize", "crop", "scale", "mean", "std", "layout", "color"),
@@ -208,6 +210,9 @@ def _refuse_beside_dry_run(given: dict[str, Any]) -> None:
             flag = name.replace("_", "-")
             message = f"--{flag} looks at a report, and --dry-run makes none"
             raise UsageError("E207", message, help="leave one of them out")
+    if given["reinit"]:
+        message = "--reinit draws weights anew, and --dry-run writes none"
+        raise UsageError("E207", message, help="leave one of them out")
 
 
 def options_of(given: dict[str, Any]) -> dict[str, Any]:

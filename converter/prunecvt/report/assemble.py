@@ -12,6 +12,7 @@ import onnx
 
 from prunecvt.gates import judged
 from prunecvt.options import Options
+from prunecvt.reinit import Redrawn, skipped_by
 from prunecvt.report.cautions import cautions
 from prunecvt.report.file_sizes import model_bytes
 from prunecvt.report.groups import group_rows, layer_rows
@@ -161,6 +162,7 @@ def verify_row(slimmed: Slimmed, parity: ParityCheck | None, skipped: list[str])
     if slimmed.refusal:
         why = f"onnxruntime, its latency too: it has no kernels for this model: {slimmed.refusal}"
         skipped = [*skipped, why]
+    skipped = [*skipped, *skipped_by(slimmed.facts.values.get(Redrawn))]
     return Verify(
         checker=contract.checker,
         ort=slimmed.reference is not None and not slimmed.refusal,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prunecvt.options import Options
+from prunecvt.reinit import Redrawn, notes_of
 from prunecvt.report.form_notes import form_notes, layout_notes
 from prunecvt.report.schema import LayoutCheck
 from prunecvt.slimming import Slimmed
@@ -65,7 +66,7 @@ def _left_alone(slimmed: Slimmed) -> list[str]:
     """Says what recovery could not judge, left as it was, or could not match noise to."""
     recovery = slimmed.recovery
     layers = recovery.layers if recovery is not None else ()
-    found = []
+    found = notes_of(slimmed.facts.values.get(Redrawn))
     if recovery is not None and 0 < recovery.samples < FEW:
         found.append(
             f"what recovery is worth was judged on {recovery.samples} of the samples: its errors "

@@ -104,7 +104,9 @@ def _ways(report: Report) -> str:
 
 
 def _of_drift(report: Report) -> list[str]:
-    notes = []
+    notes: list[str] = []
+    if report.settings.get("reinit"):
+        return notes  # the weights are no longer the original's: a warning says so
     if cut_groups(report) and not recovered(report) and report.trim is None:
         notes.append(
             "No recovery was done: the kept weights are the original's. Expect to lose accuracy, "
