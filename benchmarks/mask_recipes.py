@@ -174,7 +174,7 @@ def asked(title: str, digits_epochs: int, cifar_epochs: int, **more: float) -> a
     data = found.data or "cifar"
     both = train.to(device), test.to(device)
     found.setting = Setting(data, device, seeds, epochs, *both, found.shared)
-    found.started = time.perf_counter()
+    found.started = time.process_time()
     torch.set_num_threads(1)  # small nets: several threads wait for one another
     return found
 
@@ -198,9 +198,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def verdict(finding: str, holds: bool, options: argparse.Namespace) -> None:
     """Says whether what the paper found was found here; ``options`` of ``asked``."""
-    seconds = time.perf_counter() - options.started
+    seconds = time.process_time() - options.started
     setting = options.setting
     where = f"{setting.data}, {setting.epochs} epochs, {len(setting.seeds)} seeds"
-    print(
-        f"- {finding}: **{'reproduced' if holds else 'not reproduced'}** ({where}, {seconds:.0f} s)"
-    )
+    result = "reproduced" if holds else "not reproduced"
+    print(f"- {finding}: **{result}** ({where}, {seconds:.0f} CPU s)")

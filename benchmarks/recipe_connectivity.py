@@ -17,7 +17,7 @@ from prunecvt.bridge.module import GraphModule
 
 RATE = 0.1
 POINTS = 11
-SHARES = (0.0, 0.1, 0.25, 0.5)  # of training, at which the two runs part
+SHARES = (0.0, 0.1, 0.5)  # of training, at which the two runs part
 Barriers = dict[tuple[str, float], list[float]]  # of a net's statistics and a share
 
 
@@ -37,7 +37,7 @@ def measure(
             (left, right),
             lambda net: 100 - setting.score(net),
             points=POINTS,
-            images=None if images is None else images[:2000],
+            images=None if images is None else images[:500],
         )
         found.setdefault((way, share), []).append(barrier(errors))
         ends = found.setdefault((f"error at the ends, {way}", share), [])
