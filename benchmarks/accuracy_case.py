@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from prunecvt.differentiating import differentiate
 from prunecvt_passes.budget import Budget, Removal
 from prunecvt_passes.criteria.gather import gather
 from prunecvt_passes.flow import trace
@@ -51,6 +52,7 @@ class Case:
         asked, (dense, groups) = Criterion(criterion), (self.matched.dense, self.matched.groups)
         curves = measure(dense, groups, self.calibration, asked)
         statistics = gather(dense, groups, self.calibration, asked)
+        statistics = statistics or differentiate(dense, groups, self.calibration, asked)
         return score(self.groups, asked, curves, statistics), curves
 
     def removal(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 
 from models import Net, grouped
+from prunecvt.differentiating import differentiate
 from prunecvt_passes.budget import Budget, Removal
 from prunecvt_passes.choose import choose
 from prunecvt_passes.criteria.gather import gather
+from prunecvt_passes.criteria.table import CRITERIA
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.normalise import Dense
@@ -45,9 +48,12 @@ class Case:
     calibration: Calibration
 
     def scores(self, name: str = "obs") -> Scores:
+        if name in CRITERIA and CRITERIA[name].loss:
+            pytest.importorskip("torch")
         criterion = Criterion(name)
         given = self.dense, self.groups, self.calibration, criterion
-        return score(self.groups, criterion, measure(*given), gather(*given))
+        statistics = gather(*given) or differentiate(*given)
+        return score(self.groups, criterion, measure(*given), statistics)
 
     def cut(self, ratio: float) -> Removal:
         return choose(self.groups, self.scores(), Budget(ratio=ratio, round_to=1))

@@ -20,6 +20,7 @@ from prunecvt.checks import (
     compare_rewritten,
     run_slimmed,
 )
+from prunecvt.differentiating import differentiate, differentiate_matched
 from prunecvt.evaluation.accuracy import EvaluationRequest, measure_accuracy
 from prunecvt.loading.load import Loadable, load
 from prunecvt.options import Options
@@ -285,6 +286,8 @@ def _deciding(options: Options, facts: Facts) -> tuple[Pass, ...]:
         facts.put(NO_CURVES)
     if entry is not None and entry.sees:
         gathering = (gather if options.synthetic is None else gather_matched,)
+    elif entry is not None and entry.loss:
+        gathering = (differentiate if options.synthetic is None else differentiate_matched,)
     else:
         facts.put(NO_STATISTICS)
     target = options.budget.target

@@ -60,7 +60,7 @@ def score(
     if entry is None:
         known = ", ".join(["auto", *CRITERIA])
         raise UsageError("E210", f"no criterion is called '{name}'", help=f"known are {known}")
-    told = bool(curves if entry.cumulative else statistics.seen)
+    told = bool(curves if entry.cumulative else statistics)
     if entry.needs_data and groups.groups and not told:
         raise _lacking(groups, name, max(curves.samples, statistics.samples))
     given = Evidence(groups, criterion.seed, statistics)
@@ -68,7 +68,9 @@ def score(
         values = scores_of(groups, complete(groups, curves, share(given)))
     else:
         values = filled(given, scorer(name)(given))
-    return Scores(name, np.where(groups.group_of >= 0, values, 0.0), entry.cumulative)
+    return Scores(
+        name, np.where(groups.group_of >= 0, values, 0.0), entry.cumulative or entry.joint
+    )
 
 
 def _lacking(groups: Groups, name: str, samples: int) -> UsageError:

@@ -47,7 +47,8 @@ Criterion = Annotated[
     str,
     typer.Option(
         help=f"How channels are scored: auto, {', '.join(DATA_FREE)}; with --calib or --noise also "
-        f"{', '.join(name for name in CRITERIA if name not in DATA_FREE)}.",
+        f"{', '.join(name for name in CRITERIA if name not in DATA_FREE)}. "
+        f"Of these {' and '.join(name for name in CRITERIA if CRITERIA[name].loss)} need torch.",
         rich_help_panel=_CUT,
     ),
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     Scorer = Callable[[Evidence], npt.NDArray[np.float64]]
     Eliminator = Callable[[Groups, Group, Sequence[Reader]], tuple[Curve, list[Halved]] | None]
+
+Loss = Literal["own", "drawn"]
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,21 @@ class Entry:
         cumulative: it is an order in which channels go, with the error after each of them, from the
             second moments of what readers see on unlabelled data. Its function eliminates one
             group's channels; that of any other criterion scores every class.
+        joint: its function scores every class by the error with all lower ones of the group gone.
+        loss: its gradients by gates are what it reads (``own`` or ``drawn``: see ``prunecvt``'s
+            torch bridge, which makes them on unlabelled data); "" where it needs none.
     """
 
     family: str
     sees: str = ""
     cumulative: bool = False
+    joint: bool = False
+    loss: Loss | Literal[""] = ""
 
     @property
     def needs_data(self) -> bool:
         """Whether it needs unlabelled data; the others need nothing but the model."""
-        return self.cumulative or bool(self.sees)
+        return self.cumulative or bool(self.sees or self.loss)
 
 
 OBS = "obs"
@@ -63,6 +70,7 @@ AUTO = "share"
 CRITERIA: dict[str, Entry] = {
     "apoz": Entry("activations", sees="idle"),
     "bn": Entry("scale"),
+    "fisher": Entry("gradients", joint=True, loss="drawn"),
     "fpgm": Entry("median"),
     "hrank": Entry("rank", sees="maps"),
     "l1": Entry("norms"),
@@ -74,6 +82,7 @@ CRITERIA: dict[str, Entry] = {
     "product": Entry("norms"),
     "random": Entry("baseline"),
     "share": Entry("share"),
+    "taylor": Entry("gradients", loss="own"),
     "thinet": Entry("reconstruction", cumulative=True),
     "wanda": Entry("activations", sees="square"),
 }
