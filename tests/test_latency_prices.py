@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+import prunecvt
 from models import Net, grouped
 from prunecvt.runtimes.profile import profile
 from prunecvt.runtimes.runners import Backend
@@ -118,6 +119,41 @@ def test_channels_go_where_they_buy_time() -> None:
     assert gone[0] > 0
     assert gone[1] == 0
     assert allocate_within(groups, scores, budget, prices, 0.01) is None
+
+
+def mlp() -> onnx.ModelProto:
+    """Products with a bias and no names, which onnxruntime fuses and renames."""
+    net = Net()
+    x = net.input("N", 64, name="x")
+    for _ in range(3):
+        x = net.add(
+            "Relu", net.add("Add", net.add("MatMul", x, net.random(64, 64)), net.random(64))
+        )
+    net.output(net.add("MatMul", x, net.random(64, 4)))
+    return net.proto()
+
+
+def odd() -> onnx.ModelProto:
+    """Convolutions of widths that onnxruntime does not run in its blocked layout, unnamed."""
+    net = Net()
+    x = net.add("Relu", net.conv(net.input(1, 3, 16, 16, name="x"), 3, 30, 3))
+    net.output(net.conv(net.add("Relu", net.conv(x, 30, 30, 3)), 30, 4, 1))
+    return net.proto()
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("make", [mlp, odd])
+def test_unnamed_layers_are_priced(
+    make: Callable[[], onnx.ModelProto], backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The search profiles a copy whose nodes have names, so that its trials have prices."""
+    with caplog.at_level("INFO", logger="prunecvt"):
+        prunecvt.plan(make(), target="latency=0.8", judge=backend, min_channels=1, round_to=4)
+    assert any("cost model" in record.message for record in caplog.records)
+
+
+def test_an_empty_profile_makes_no_prices() -> None:
+    assert latency_prices.latency_prices(chain(), Profile(np.array([16.0, 16.0]), [])) is None
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

@@ -204,6 +204,8 @@ def test_a_model_is_cut_to_its_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.totals.bytes.after / report.totals.bytes.before == pytest.approx(0.5, rel=0.05)
     assert [(gate.expr, gate.passed) for gate in report.gates] == [("target speedup=2.0", True)]
     assert 1 <= len(report.target.probes) <= MOST
+    taken = report.target.probes[report.target.taken or 0]
+    assert taken.value == report.target.value
     assert target_line(report.target) in render_html(report)
 
 
@@ -215,6 +217,36 @@ def test_kernels_that_lead_nowhere_leave_cuts_by_macs(monkeypatch: pytest.Monkey
     assert report.target is not None
     assert report.target.met
     assert report.target.value == pytest.approx(1.5, rel=MISSED)
+
+
+def test_the_first_trial_is_taken_where_it_is_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By multiply-accumulates the goal is met at once; no cut by the cost model comes near."""
+    removal = Removal(np.zeros(1, bool), {})
+    first, far, low = (Probe(removal, 0.5, level, level) for level in (1.0, 1.4, 0.5))
+
+    class Trials:
+        target, unpruned, slower = Target("latency", 0.5), 2.0, "onnxruntime"
+
+        def timed(self, cut: Any) -> Probe:
+            return first
+
+        def priced(self, cut: Any) -> tuple[Any, float]:
+            return Cuts(), 0.5
+
+    class Cuts:
+        cost_of = None
+
+        def at(self, share: float) -> str:
+            return "cut"
+
+        def trying(self, measure: Any, known: Any = ()) -> Callable[[float], Probe]:
+            return lambda share: far if share > 0.4 else low
+
+    found = probing._found(Trials(), Cuts())  # type: ignore[arg-type]
+    assert found.best is first
+    assert found.met
+    assert len(found.probes) == 3
+    assert "multiply-accumulates" in found.note
 
 
 def test_milliseconds_are_those_of_the_slower_runtime(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,16 +25,21 @@ from prunecvt.writing.staged_model import staged
 from prunecvt_passes.budget import Budget
 from prunecvt_passes.errors import UnsupportedError, UsageError
 from prunecvt_passes.fold import fold_batch_norms
+from prunecvt_passes.graph import every_node
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.normalise import Dense, Source
 from prunecvt_passes.recovery.cuts import Cut, Cuts
 from prunecvt_passes.recovery.latency_prices import Profile, latency_prices
 from prunecvt_passes.rewriting.rewrite import Cleaning, rewrite
 from prunecvt_passes.score import Scores
-from prunecvt_passes.seek import MOST, Probe, Probed, nearest, seek
+from prunecvt_passes.seek import MISSED, MOST, Probe, Probed, nearest, seek
 from prunecvt_passes.target import Target
 
 log = logging.getLogger("prunecvt")
+NO_MODEL = (
+    "the trials for the target were cut by multiply-accumulates: {runtime}'s profile could not be "
+    "led back to the model's layers"
+)
 PATIENCE_S = 4.0  # that a trial is timed for, in each runtime
 
 
@@ -97,7 +102,9 @@ def _found(trials: _Trials, cuts: Cuts) -> Probed:
         return nearest([probe])
     made = probes if probe in probes else [probe, *probes]
     best = nearest(probes)
-    return replace(best if best.met else nearest(made), probes=tuple(made))
+    near = abs(best.best.level - 1) <= MISSED
+    note = "" if priced.cost_of is not None else NO_MODEL.format(runtime=trials.slower)
+    return replace(best if near else nearest(made), probes=tuple(made), note=note)
 
 
 @dataclass
@@ -152,12 +159,18 @@ class _Trials:
 
     def _profile(self, cut: Cut) -> Profile:
         threads = self.probing.threads
-        kernels = profile(self._written(cut), self.inputs, backend=self.slower, threads=threads)
+        path = self._written(cut, named=True)
+        kernels = profile(path, self.inputs, backend=self.slower, threads=threads)
         return Profile(self.cuts.kept(cut), kernels)
 
-    def _written(self, cut: Cut) -> Path:
+    def _written(self, cut: Cut, named: bool = False) -> Path:
+        """The file of a cut as it will be; ``named``: with a name for every node."""
         model = fold_batch_norms(cut.model) if self.cuts.budget.fold else cut.model
         model = rewrite(self.cuts.dense, model, self.probing.cleaning).model
+        if named:
+            model = model.copy()
+            for node in every_node(model.proto.graph):
+                node.name = node.name or next(filter(None, node.output), "")
         return staged(model, self.folder / "trial" / "model.onnx")
 
     def _race(self, contenders: list[Contender], backend: Backend) -> Race:

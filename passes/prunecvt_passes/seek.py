@@ -47,11 +47,13 @@ class Probed:
         best: the trial that is taken.
         probes: all of them.
         met: whether it reaches the goal, within what can be told.
+        note: what a user should know of the search.
     """
 
     best: Probe
     probes: tuple[Probe, ...]
     met: bool
+    note: str = ""
 
 
 Try = Callable[[float], Probe | None]

@@ -31,6 +31,8 @@ def cautions(slimmed: Slimmed, options: Options, layout: LayoutCheck | None = No
     found += _left_alone(slimmed)
     found += _guessed_sizes(slimmed, options)
     found += _small_cut(slimmed, options)
+    if slimmed.probed is not None and slimmed.probed.note:
+        found.append(slimmed.probed.note)
     plan = slimmed.facts.values.get(Plan)
     if plan is not None and plan.model_sha256 != slimmed.sha256:
         found.append(

@@ -345,6 +345,7 @@ class TargetRow(Record):
     """A target that has to be measured: what was tried, in order, and what was taken.
 
     Values are speed-ups, latencies (as a share, or in milliseconds) or agreements, as ``text`` is.
+    ``taken`` is the place among the probes, from 0.
     """
 
     text: str
@@ -352,6 +353,7 @@ class TargetRow(Record):
     value: float
     met: bool
     probes: list[ProbeRow]
+    taken: int | None = None
 
 
 class Report(Record):

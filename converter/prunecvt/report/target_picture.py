@@ -41,8 +41,7 @@ def picture(report: Report) -> TrialsPicture | None:
     row = report.target
     if row is None or not row.probes:
         return None
-    left = report.totals.macs.ratio  # a trial has no name: the one taken left what the model has
-    taken = min(range(len(row.probes)), key=lambda place: abs(row.probes[place].macs - left))
+    taken = row.taken if row.taken is not None else _nearest(row, report.totals.macs.ratio)
     goal, measured, share = _goal(row)
     dots = [_dot(row, place, goal, place == taken) for place in range(len(row.probes))]
     whole = measured != "milliseconds"
@@ -60,6 +59,11 @@ def picture(report: Report) -> TrialsPicture | None:
     )
     recovered = measured == "agreement" and abs(row.probes[taken].value - row.value) > 1e-9
     return TrialsPicture(drawing, measured, taken, goal is not None, whole, recovered)
+
+
+def _nearest(row: TargetRow, left: float) -> int:
+    """The trial that left about what the model has, for reports that do not say which it was."""
+    return min(range(len(row.probes)), key=lambda place: abs(row.probes[place].macs - left))
 
 
 def _goal(row: TargetRow) -> tuple[float | None, str, bool]:

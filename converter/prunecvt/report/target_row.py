@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from prunecvt.options import Options
 from prunecvt.report.schema import ProbeRow, TargetRow
 from prunecvt.runtimes.backends import JUDGES
@@ -33,5 +35,13 @@ def target_row(
         judge=list(JUDGES[options.judge]) if timed else ["held-out data"],
         value=found,
         met=met,
+        taken=_place(probed),
         probes=[ProbeRow(macs=probe.macs, value=value(probe)) for probe in probed.probes],
     )
+
+
+def _place(probed: Probed) -> int | None:
+    """Which trial was taken; one that was recovered further is told by what it removes."""
+    taken = probed.best.removal.removed
+    alike = (np.array_equal(taken, probe.removal.removed) for probe in probed.probes)
+    return next((place for place, same in enumerate(alike) if same), None)

@@ -31,7 +31,9 @@ RUNS, WARM = 12, 2
 _SESSIONS, _RUNS_EACH = 3, 6
 _SUFFIX, _PREFIX = "_kernel_time", "fused "
 _STANDS_FOR = "originalLayersNames"
-_ADDED = re.compile(r"(_nchwc|_token_\d+)+$")  # what onnxruntime's rewrites add to a name
+_ADDED = re.compile(
+    r"(_nchwc|_token_\d+|/\w*Fusion\w*/?)+$"
+)  # what onnxruntime's rewrites add to a name
 
 
 def profile(

@@ -70,7 +70,7 @@ def latency_prices(groups: Groups, whole: Profile, cut: Profile | None = None) -
     before, rest = _by_node(graph, whole.kernels)
     nodes = [graph.nodes[index] for index in sorted(before)]
     told = sum(before[node.index] for node in nodes if node_macs(graph, node))
-    if told < _KNOWN * (sum(before.values()) + rest):
+    if told <= _KNOWN * (sum(before.values()) + rest):
         return None
     times = np.array([before[node.index] for node in nodes])
     terms = price(groups, list(times), [_axes(groups, graph, node) for node in nodes])
