@@ -45,7 +45,7 @@ def measure(
 
 
 def main() -> None:
-    options = asked(__doc__, 8, 20)
+    options = asked(__doc__, 8, 12)
     setting, found = options.setting, Barriers()
     for seed in setting.seeds:
         for share in SHARES:

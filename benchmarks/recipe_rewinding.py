@@ -75,7 +75,7 @@ def play(setting: Setting, share: float, seed: int, scores: Scores) -> None:
 
 
 def main() -> None:
-    options = asked(__doc__, 12, 24, share=1 / 3)
+    options = asked(__doc__, 12, 16, share=1 / 3)
     setting, scores = options.setting, Scores()
     for seed in setting.seeds:
         play(setting, options.share, seed, scores)
