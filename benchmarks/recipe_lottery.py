@@ -9,7 +9,7 @@ the ticket's mask with new random weights, or its weights with the mask shuffled
 
 from __future__ import annotations
 
-from mask_recipes import Setting, asked, mean, spread, table, verdict
+from mask_recipes import Setting, asked, compare, spread, table
 from prunecvt.bridge.methods.lottery import (
     Pruning,
     Ticket,
@@ -35,7 +35,7 @@ def play(setting: Setting, rounds: int, early: float, seed: int, scores: Scores)
     def note(way: str, number: int, state: State) -> None:
         scores.setdefault((way, number), []).append(setting.score(other, state))
 
-    k = int(early * training.schedule.steps)
+    k = max(1, int(early * training.schedule.steps))
     shown = {rounds * part // CONTROLS for part in range(1, CONTROLS + 1)}
     for way, step in (("rewound to the start", 0), (f"rewound to step {k}", k)):
         module = setting.module(setting.plain, seed, "glorot")
@@ -82,7 +82,7 @@ def main() -> None:
     for ticket in tickets:
         for control in (f"{ticket}, random mask", "new random weights"):
             finding = f"at {densities[last]:.1%} of the weights '{ticket}' beats '{control}'"
-            verdict(finding, mean(scores[ticket, last]) > mean(scores[control, last]), options)
+            compare(finding, scores[ticket, last], scores[control, last], options)
 
 
 if __name__ == "__main__":
