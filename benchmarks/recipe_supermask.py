@@ -107,8 +107,13 @@ def main() -> None:
     chance = max(mean(scores["untrained",]), best("criterion", "random"))
     good = best("criterion", "large_final, same sign")
     verdict("masks make an untrained net far better than chance", good > chance + 20, options)
-    better = good >= best("criterion", "large_final")
-    verdict("masks that keep signs are better still", better, options)
+
+    def over_rounds(name: str) -> list[float]:
+        rows = [scores["criterion", name, str(rounds)] for rounds in ROUNDS]
+        return [mean(seed) for seed in zip(*rows, strict=True)]
+
+    signed, any_sign = (over_rounds(f"large_final{end}") for end in (", same sign", ""))
+    compare("masks that keep signs are better still, all sparsities", signed, any_sign, options)
     constant = best("action", "signed constant")
     verdict("a constant with the right signs is as good", constant > good - 5, options)
     wrong = max(best("action", n) for n in ("constant, random signs", "rewind, flipped signs"))
