@@ -198,8 +198,21 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def verdict(finding: str, holds: bool, options: argparse.Namespace) -> None:
     """Says whether what the paper found was found here; ``options`` of ``asked``."""
+    say(finding, "reproduced" if holds else "not reproduced", options)
+
+
+def compare(
+    finding: str, better: Sequence[float], worse: Sequence[float], options: argparse.Namespace
+) -> None:
+    """The same of two rows of scores, seed by seed: a difference counts above its deviation."""
+    gaps = [first - second for first, second in zip(better, worse, strict=True)]
+    gap, noise = mean(gaps), statistics.stdev(gaps) if len(gaps) > 1 else 0.0
+    result = "reproduced" if gap > noise else "not reproduced" if gap < -noise else "undecided"
+    say(finding, f"{result}, {gap:+.1f} ± {noise:.1f}", options)
+
+
+def say(finding: str, result: str, options: argparse.Namespace) -> None:
     seconds = time.process_time() - options.started
     setting = options.setting
     where = f"{setting.data}, {setting.epochs} epochs, {len(setting.seeds)} seeds"
-    result = "reproduced" if holds else "not reproduced"
     print(f"- {finding}: **{result}** ({where}, {seconds:.0f} CPU s)")

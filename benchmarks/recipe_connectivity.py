@@ -10,7 +10,7 @@ interpolated like the weights, or estimated anew on training images.
 
 from __future__ import annotations
 
-from mask_recipes import Setting, asked, mean, spread, table, verdict
+from mask_recipes import Setting, asked, compare, mean, spread, table, verdict
 from prunecvt.bridge.methods.connectivity import along_line, barrier, branches
 from prunecvt.bridge.methods.training import Checkpoints, Training
 from prunecvt.bridge.module import GraphModule
@@ -45,7 +45,7 @@ def measure(
 
 
 def main() -> None:
-    options = asked(__doc__, 8, 20)
+    options = asked(__doc__, 8, 12)
     setting, found = options.setting, Barriers()
     for seed in setting.seeds:
         for share in SHARES:
@@ -61,6 +61,8 @@ def main() -> None:
         verdict(
             f"{title}: a barrier (> 5) between runs that part at the start", at_start > 5, options
         )
+        start, end = (found[way, share] for share in (SHARES[0], SHARES[-1]))
+        compare(f"{title}: the barrier falls where they part late", start, end, options)
         verdict(f"{title}: none (< 2) where they part late", late < 2, options)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from mask_recipes import Setting, asked, mean, spread, table, verdict
+from mask_recipes import Setting, asked, compare, mean, spread, table, verdict
 from prunecvt.bridge.methods.masks import Masked, apply_masks, density, maskable
 from prunecvt.bridge.methods.supermask import layer_shares, supermask, treated
 from prunecvt.bridge.methods.training import State, capture, restore, values_of
@@ -33,7 +33,7 @@ ACTIONS = {
     "constant, random signs": {"kept": "constant", "sign": "random"},
     "reinitialise, random signs": {"kept": "reinitialise", "sign": "random"},
     "rewind, flipped signs": {"sign": "flipped"},
-    "masked ones frozen at their initial value": {"gone": "initial"},
+    "masked ones at their initial value": {"gone": "initial"},
     "masked ones zero where they shrank": {"gone": "zero_if_shrunk"},
 }
 Scores = dict[tuple[str, ...], list[float]]
@@ -107,16 +107,23 @@ def main() -> None:
     chance = max(mean(scores["untrained",]), best("criterion", "random"))
     good = best("criterion", "large_final, same sign")
     verdict("masks make an untrained net far better than chance", good > chance + 20, options)
-    better = good >= best("criterion", "large_final")
-    verdict("masks that keep signs are better still", better, options)
+
+    def over_rounds(name: str) -> list[float]:
+        rows = [scores["criterion", name, str(rounds)] for rounds in ROUNDS]
+        return [mean(seed) for seed in zip(*rows, strict=True)]
+
+    signed, any_sign = (over_rounds(f"large_final{end}") for end in (", same sign", ""))
+    compare("masks that keep signs are better still, all sparsities", signed, any_sign, options)
     constant = best("action", "signed constant")
     verdict("a constant with the right signs is as good", constant > good - 5, options)
     wrong = max(best("action", n) for n in ("constant, random signs", "rewind, flipped signs"))
     verdict("wrong signs destroy it", wrong < chance + 10, options)
-    zero, frozen = (best("action", n) for n in ("rewind", list(ACTIONS)[-2]))
-    verdict("zeros are better than frozen initial values", zero > frozen, options)
-    kept, random = (mean(scores["trained", n]) for n in (list(ACTIONS)[3], list(ACTIONS)[5]))
-    verdict("new weights train better with the old signs", kept > random, options)
+    trained = {name: scores["trained", name] for name in ACTIONS}
+    names = list(ACTIONS)
+    finding = "trained, zeros are better than frozen initial values"
+    compare(finding, trained["rewind"], trained[names[-2]], options)
+    finding = "trained, new weights are better with the old signs than with random ones"
+    compare(finding, trained[names[3]], trained[names[5]], options)
 
 
 if __name__ == "__main__":

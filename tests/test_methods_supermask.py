@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 
 from mask_nets import lesson, module_of, two_layers  # noqa: E402
 from prunecvt import UsageError  # noqa: E402
+from prunecvt.bridge.methods.initialise import initialise  # noqa: E402
 from prunecvt.bridge.methods.masks import Masked, maskable  # noqa: E402
 from prunecvt.bridge.methods.supermask import (  # noqa: E402
     layer_shares,
@@ -94,6 +95,17 @@ def test_what_is_drawn_has_the_right_signs_and_sizes() -> None:
     agree = (anyhow[mask].sign() == old[mask].sign()).float().mean()
     assert 0.45 < float(agree) < 0.55
     assert first["w"] is old and torch.equal(treated(masks, first, first)["w"][mask], old[mask])
+
+
+def test_new_weights_are_not_the_initial_ones_of_the_same_seed() -> None:
+    module = module_of(two_layers())
+    initialise(module, 7)
+    first = values_of(module, maskable(module))
+    masks = {name: torch.ones_like(value, dtype=torch.bool) for name, value in first.items()}
+    found = treated(masks, first, first, kept="reinitialise", seed=7)
+    for name, value in first.items():
+        pair = torch.stack([found[name].abs().flatten(), value.abs().flatten()])
+        assert abs(float(torch.corrcoef(pair)[0, 1])) < 0.5
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:

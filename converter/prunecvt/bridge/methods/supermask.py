@@ -33,6 +33,7 @@ Signs = Literal["any", "same", "different"]
 Kept = Literal["rewind", "reinitialise", "reshuffle", "constant"]
 Gone = Literal["zero", "initial", "zero_if_shrunk"]
 Sign = Literal["initial", "random", "flipped"]
+_APART = 1_000_000_007  # keeps draws apart from those of initial weights of the same seed
 
 
 def _ranks(values: Tensor) -> Tensor:
@@ -134,7 +135,7 @@ def treated(
         if value not in get_args(known):
             known_names = ", ".join(get_args(known))
             raise UsageError("E273", f"no such action on masked weights: {value}", help=known_names)
-    draw = generator(seed)
+    draw = generator(seed + _APART)
     found = {}
     for name, mask in masks.items():
         first = initial[name]
