@@ -9,7 +9,7 @@ so that groups are exactly zero, not merely small, and ``prunecvt trim`` takes t
 of a convolution's weight W[o, i, h, w]:
 
 - ``filter``: what makes output o. Behind it a BatchNormalization divides by the filter's own size,
-  so there gamma_o and beta_o belong to the group; a zero filter then stays zero.
+  so there gamma_o and beta_o belong to the group; a zero filter then mostly stays zero.
 - ``channel``: W[:, i], what is read of input i (not for grouped convolutions).
 - ``shape``: W[:, i, h, w], one tap of one input over all filters (not for grouped ones either).
   A kernel gets smaller where a border of taps is zero for all inputs.
