@@ -16,6 +16,7 @@ from prunecvt.report.latency_rows import LayoutCheck as LayoutCheck
 from prunecvt.report.latency_rows import Timing as Timing
 from prunecvt.report.record import Record
 from prunecvt.report.trim_rows import TrimRow as TrimRow
+from prunecvt.report.tune_rows import TuneRow as TuneRow
 
 SCHEMA_VERSION = 1
 
@@ -374,6 +375,7 @@ class Report(Record):
     target: TargetRow | None = None
     recovery: RecoveryRow | None = None
     trim: TrimRow | None = None
+    tune: TuneRow | None = None
     latency: list[LatencyRow]
     layout: LayoutCheck | None
     gates: list[Gate] = Field(default_factory=list)
