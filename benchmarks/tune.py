@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 import prunecvt
-from prunecvt_passes.model import Array, Model
-from trained import answers, prepared
+from prunecvt_passes.model import Model
+from trained import Examples, answers, calibration_for, examples_for
 
 MODELS = "cifar10_resnet20.tsbn,cifar10_resnet56.tsbn"
 
 
-def top1(model: onnx.ModelProto, images: Array, labels: Array) -> float:
-    return 100 * float((answers(Model.from_proto(model), images) == labels).mean())
+def top1(model: onnx.ModelProto, examples: Examples) -> float:
+    found = answers(Model.from_proto(model), examples.images)
+    return 100 * float((found == examples.labels).mean())
 
 
 def row(path: Path, options: argparse.Namespace) -> str:
     """Slims, tunes and tests a model."""
-    calib = prepared(np.load(options.shared / "data" / "cifar10_calib.npz")["images"])
-    tests = np.load(options.shared / "data" / "cifar10_test.npz")
-    images, labels = prepared(tests["images"]), tests["labels"]
+    calib = calibration_for(path, options.shared, 4096)
+    examples = examples_for(path, options.shared, 10000)
+    if examples is None:
+        raise SystemExit(f"there are no test images for {path.name}")
     original = onnx.load(path)
     started = time.process_time()
     slim = prunecvt.slim(
@@ -52,7 +52,7 @@ def row(path: Path, options: argparse.Namespace) -> str:
     if tuned is None or tuned.report.tune is None:
         raise SystemExit("this process only helps")
     found = tuned.report.tune
-    scores = [top1(each, images, labels) for each in (original, slim.model, tuned.model)]
+    scores = [top1(each, examples) for each in (original, slim.model, tuned.model)]
     agree = [100 * (each.top1_agree or 0.0) for each in (found.before, found.after)]
     cells = [
         path.name.removesuffix(".onnx"),
@@ -86,7 +86,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float)
     parser.add_argument("--optimiser", default="adamw")
     options = parser.parse_args()
-    rows = [row(options.shared / "models" / f"{n}.onnx", options) for n in options.models.split(",")]
+    rows = [
+        row(options.shared / "models" / f"{n}.onnx", options) for n in options.models.split(",")
+    ]
     print("| model | MACs left | dense | slimmed | tuned | divergence | agreement | steps ", end="")
     print("| CPU min slim | CPU min tune |")
     print("|---|--:|--:|--:|--:|---|---|--:|--:|--:|")

@@ -104,7 +104,7 @@ def test_the_objective_weighs_hints_and_labels() -> None:
     }
     target = Target("y", "logits")
     alone = Objective((target,), temperature=2.0).loss(made, right, None)
-    hinted = Objective((target,), ("a",), 2.0, hint=3.0).loss(made, right, None)
+    hinted = Objective((target,), {"a": None}, 2.0, hint=3.0).loss(made, right, None)
     assert float(hinted - alone) == pytest.approx(3.0, rel=1e-5)  # its error is 1
     labels = torch.tensor([0, 1, 2, 0])
     taught = Objective((target,), temperature=2.0, label=0.25).loss(made, right, labels)

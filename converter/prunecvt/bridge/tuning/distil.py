@@ -16,7 +16,7 @@ from prunecvt.bridge import to_module
 from prunecvt.bridge.module import GraphModule
 from prunecvt.bridge.tuning.augment import check_augmentable
 from prunecvt.bridge.tuning.checkpoint import Checkpoint
-from prunecvt.bridge.tuning.hints import chosen_hints, common_tensors
+from prunecvt.bridge.tuning.hints import Places, chosen_hints, common_tensors
 from prunecvt.bridge.tuning.losses import Objective, targets_of
 from prunecvt.bridge.tuning.parallel import Processes
 from prunecvt.bridge.tuning.samples import Samples, parted
@@ -131,7 +131,7 @@ def _distilled(
         model=replaced(pair.slim, training.weights),
         before=training.first,
         after=training.best,
-        hints=objective.hints,
+        hints=tuple(objective.hints),
         recipe=recipe,
         samples=(len(learned), len(held)),
         steps=training.step,
@@ -167,9 +167,9 @@ def _objective(pair: Pair, learned: Samples, options: TuneOptions) -> Objective:
             where=pair.original.source,
             help="leave --labels out: outputs are learned from the original",
         )
-    hints: tuple[str, ...] = ()
+    hints: dict[str, Places] = {}
     if options.hint > 0:
-        few = learned.at(torch.arange(2)).inputs
+        few = learned.at(torch.arange(min(len(learned), 32))).inputs
         common = common_tensors(pair.original, pair.slim, few)
         hints = chosen_hints(index(pair.slim), common, options.layers)
     return Objective(tuple(targets), hints, options.temperature, options.hint, options.label_weight)

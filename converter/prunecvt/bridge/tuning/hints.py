@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Optional
 
 import torch
 from torch import Tensor
@@ -17,29 +18,65 @@ from prunecvt_passes.model import Model
 MOST = 32
 _JOINS = ("Add", "Sum", "Concat")
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_ALIKE = 0.5  # correlation of a channel with itself, before and after the cut
 _Feed = dict[str, Tensor]
+Places = Optional[tuple[int, ...]]  # noqa: UP045
 
 
-def common_tensors(teacher: Model, student: Model, feed: _Feed) -> list[str]:
-    """Inner activations that both models have alike, in the student's order.
+def common_tensors(teacher: Model, student: Model, feed: _Feed) -> dict[str, Places]:
+    """Inner activations that both models have, in the student's order, and which channels it has.
 
-    A cut takes names along: what has another width in the slimmed model is not comparable, and
-    what has the same is made by nodes that stand in the same place. Left out is what no trained
-    weight lies before: it is the same anyway.
+    A cut takes names along, so what has one name is made in the same place. Left out is what no
+    trained weight lies before: it is the same anyway.
 
     Args:
         teacher, student: the models.
-        feed: a few samples, on which shapes are seen.
+        feed: some samples, on which shapes and channels are seen.
+
+    Returns:
+        Name -> the teacher's channels (axis 1) that the student kept, None where that is all.
     """
     first, second = GraphModule(teacher).graph, GraphModule(student)
     names = [n for n in _trained(second) if n in first.producer and n not in first.outputs]
     if not names:
-        return []
+        return {}
     made = []
     with torch.no_grad():
         for model in (teacher, student):
             made.append(GraphModule(oracle.showing(model, names)).eval()(feed))
-    return [n for n in names if _alike(made[0][n], made[1][n])]
+    found: dict[str, Places] = {}
+    for name in names:
+        one, other = made[0][name], made[1][name]
+        if not (one.is_floating_point() and other.is_floating_point() and one.ndim > 1):
+            continue
+        if one.shape == other.shape:
+            found[name] = None
+        elif (kept := kept_channels(one, other)) is not None:
+            found[name] = kept
+    return found
+
+
+def kept_channels(whole: Tensor, left: Tensor) -> tuple[int, ...] | None:
+    """Which channels of a tensor another one has, by correlation; None where that is not clear.
+
+    It is clear where each channel has a partner with which it correlates by a half or more, and
+    partners come in order, as slicing leaves them.
+
+    Args:
+        whole: [N, channels, ...] of the original.
+        left: [N, fewer channels, ...] of what was slimmed.
+    """
+    others = (0, *range(2, whole.ndim))
+    if whole.ndim != left.ndim or any(whole.shape[k] != left.shape[k] for k in others):
+        return None
+    rows = []
+    for values in (left, whole):
+        flat = values.movedim(1, 0).flatten(1).double()
+        flat = flat - flat.mean(1, keepdim=True)
+        rows.append(flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-12))
+    best = (rows[0] @ rows[1].T).max(1)
+    clear = bool((best.values >= _ALIKE).all()) and bool((best.indices.diff() > 0).all())
+    return tuple(best.indices.tolist()) if clear else None
 
 
 def _trained(module: GraphModule) -> list[str]:
@@ -54,19 +91,14 @@ def _trained(module: GraphModule) -> list[str]:
     return [name for name in found if name not in module.roles.values]
 
 
-def _alike(one: object, other: object) -> bool:
-    if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
-        return False
-    floats = one.is_floating_point() and other.is_floating_point()
-    return floats and one.shape == other.shape and one.ndim > 1
-
-
-def chosen_hints(student: Graph, common: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
+def chosen_hints(
+    student: Graph, common: Mapping[str, Places], patterns: Sequence[str]
+) -> dict[str, Places]:
     """The activations that are compared.
 
     Args:
         student: the slimmed model.
-        common: what both have alike.
+        common: of ``common_tensors``.
         patterns: of names; without any, the sums that end residual blocks and joins of branches
             are taken, and where there are none what layers make; the last ones, of many.
 
@@ -79,14 +111,16 @@ def chosen_hints(student: Graph, common: Sequence[str], patterns: Sequence[str])
             raise UsageError(
                 "E262",
                 f"--layer {pattern} matches no activation that both models have alike",
-                where=f"they share {', '.join(common[:5]) or 'none'}{more}",
-                help="give the name of a tensor that has one shape in both, or leave it out",
+                where=f"they share {', '.join(list(common)[:5]) or 'none'}{more}",
+                help="give the name of a tensor that both have, or leave it out",
             )
     if patterns:
-        return tuple(n for n in common if any(fnmatch.fnmatchcase(n, p) for p in patterns))
+        names = [n for n in common if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
+        return {name: common[name] for name in names}
     of = {name: student.producer[name].op for name in common}
     joins = [name for name in common if of[name] in _JOINS]
-    return tuple(_spread(joins or [name for name in common if of[name] in _LAYERS]))
+    layers = [name for name in common if of[name] in _LAYERS]
+    return {name: common[name] for name in _spread(joins or layers)}
 
 
 def _spread(names: list[str]) -> list[str]:

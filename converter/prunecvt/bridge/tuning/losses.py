@@ -1,14 +1,15 @@
 """What distillation makes small, for one output or one inner activation.
 
 Softened divergence: G. Hinton, O. Vinyals, J. Dean, Distilling the Knowledge in a Neural Network
-(2015). Hints: A. Romero et al., FitNets (2015), here for tensors of equal shape, so that no
-regressor stands between, and normalised by the variance of the original's.
+(2015). Hints: A. Romero et al., FitNets (2015), here for tensors of equal shape (where channels
+went, those that stayed), so that no regressor stands between, and normalised by the variance of the
+original's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -124,14 +125,14 @@ class Objective:
 
     Attributes:
         targets: the outputs.
-        hints: names of inner activations.
+        hints: inner activations, and the channels (axis 1) that the student has; None for all.
         temperature: of the divergence.
         hint: weight of the hints.
         label: share of cross-entropy, where there are labels; the rest is distillation.
     """
 
     targets: tuple[Target, ...]
-    hints: tuple[str, ...] = ()
+    hints: Mapping[str, tuple[int, ...] | None] = field(default_factory=dict)
     temperature: float = 4.0
     hint: float = 1.0
     label: float = 0.5
@@ -155,6 +156,11 @@ class Objective:
             taught = label_loss(first, student[first.name], labels)
             total = (1 - self.label) * total + self.label * taught
         if self.hints and self.hint:
-            errors = [normalised_error(student[name], teacher[name]) for name in self.hints]
+            errors = [
+                normalised_error(
+                    student[name], teacher[name] if kept is None else teacher[name][:, kept]
+                )
+                for name, kept in self.hints.items()
+            ]
             total = total + self.hint * torch.stack(errors).mean()
         return total
