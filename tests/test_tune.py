@@ -313,7 +313,7 @@ def test_the_report_tells_and_verify_understands(tmp_path: Path, call: Call) -> 
     cut = ("--ratio", 0.5, "--round-to", 1, "--only", "block*_a")
     call("plan", original, "-o", plan, *cut)
     out, page = tmp_path / "out.onnx", tmp_path / "more.md"
-    quick = ("--threads", 1, "--steps", 20, "--batch", 16, "--rate", "5e-3")
+    quick = ("--threads", 1, "--steps", 20, "--batch", 16, "--rate", "0.03")
     done = call("tune", original, slim, "-o", out, "--calib", data, *quick, "--report", page)
     assert done.returncode == 0, done.stderr
     assert "divergence from the original" in done.stdout
@@ -360,7 +360,7 @@ def test_two_processes_share_the_work(tmp_path: Path) -> None:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     command = [sys.executable, "-c", "from prunecvt.cli import main; main()", "tune"]
-    settings = ("--steps", 30, "--batch", 16, "--rate", "5e-3", "--threads", 1, "--no-ir")
+    settings = ("--steps", 30, "--batch", 16, "--rate", "0.03", "--threads", 1, "--no-ir")
     command += list(map(str, (original, slim, "-o", out, "--calib", data, *settings)))
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes = [
@@ -388,7 +388,7 @@ def test_a_digits_model_end_to_end(tmp_path: Path) -> None:
     original, calib = SAMPLES / "digits_resnet.onnx", SAMPLES / "digits_calib.npz"
     slim, out = tmp_path / "slim.onnx", tmp_path / "tuned.onnx"
     prunecvt.slim(original, slim, ratio=0.5, recover="none", ir=False, bench=False, verify=False)
-    settings: dict[str, Any] = {"steps": 16, "rate": 1e-3, "batch": 32}
+    settings: dict[str, Any] = {"steps": 16, "rate": 0.01, "batch": 32}
     result = tuned(original, slim, out, calib=calib, eval=SAMPLES / "digits_test.npz", **settings)
     found = row(result)
     assert found.after.loss < 0.8 * found.before.loss

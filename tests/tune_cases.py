@@ -12,7 +12,7 @@ import prunecvt
 from models import Net
 
 SIZE, CLASSES = 8, 5
-QUICK: dict[str, Any] = {"threads": 1, "ir": False, "batch": 16, "rate": 5e-3}
+QUICK: dict[str, Any] = {"threads": 1, "ir": False, "batch": 16, "rate": 0.03}
 
 
 def network(end: str = "", norm: bool = False) -> onnx.ModelProto:

@@ -50,7 +50,8 @@ class TuneOptions:
             reached counts; 30 epochs where none is given.
         batch: samples of a step.
         optimiser: ``adamw`` or ``sgd`` (with Nesterov's momentum).
-        rate: the highest learning rate; None for 1e-3 of adamw and 0.02 of sgd.
+        rate: the highest learning rate; None for 0.005 of adamw, a share of each
+            tensor's size, and 0.01 of sgd.
         decay: of the weights.
         temperature: of the softened classes.
         loss: ``auto``: outputs of [samples, classes] and those of a Softmax are classes; ``values``

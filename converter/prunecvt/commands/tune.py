@@ -29,7 +29,8 @@ _Optimiser = Annotated[str, typer.Option(help="adamw or sgd.", rich_help_panel=_
 _Rate = Annotated[
     Optional[float],
     typer.Option(
-        help="Highest learning rate; 1e-3 for adamw, 0.02 for sgd.", rich_help_panel=_LEARN
+        help="Highest learning rate; 0.005 for adamw (of each weight's size), 0.01 for sgd.",
+        rich_help_panel=_LEARN,
     ),
 ]
 _Decay = Annotated[float, typer.Option(help="Weight decay.", rich_help_panel=_LEARN)]

@@ -27,6 +27,7 @@ from prunecvt_passes.model import Array
 Say = Callable[..., None]
 _LOOKS = 20  # at held-out data, over a run
 _WARM = 0.03  # of the run, in which the rate rises
+_SMALLEST = 1e-3  # size of weights, so that zeros can move
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Recipe:
 
     Attributes:
         optimiser: ``adamw`` (Loshchilov and Hutter, 2019), or ``sgd`` with Nesterov's momentum.
-        rate: the highest; it rises from zero over 3 % of the run and falls as a cosine.
+        rate: the highest; it rises from zero over 3 % of the run and falls as a cosine. Of
+            ``adamw`` it is a share of each tensor's size.
         decay: of weights, without biases and norms.
         batch: samples of a step.
         steps, minutes: the run ends after so many, or so many minutes of CPU time, whatever is
@@ -180,7 +182,7 @@ class Training:
 
     def _learn(self, share: float) -> None:
         for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.rate_at(share)
+            group["lr"] = self.recipe.rate_at(share) * group["scale"]
         recipe, lesson = self.recipe, self.lesson
         places = batch_places(len(lesson.learned), recipe.batch, self.step, recipe.seed)
         places = self.processes.share(places).to(self.device)
@@ -260,11 +262,27 @@ def _laid_out(values: Tensor, device: torch.device) -> Tensor:
 
 
 def _optimiser(student: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    trained = [each for each in student.parameters() if each.requires_grad]
+    """The optimiser, one group of weights for each tensor.
+
+    Where normalisations are folded, the sizes of a network's weights lie orders of magnitude apart,
+    and one step for all is too long for some. AdamW's steps have one length whatever the gradients
+    are; here it is a share of the tensor's own size, its root mean square at the start (as in LARS,
+    You et al., 2017, and the relative steps of Adafactor, Shazeer and Stern, 2018).
+    """
+    adaptive = recipe.optimiser == "adamw"
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [each],
+            "weight_decay": recipe.decay if each.ndim > 1 else 0.0,
+            "scale": _size(each) if adaptive else 1.0,
+        }
+        for each in student.parameters()
+        if each.requires_grad
     ]
-    if recipe.optimiser == "adamw":
+    if adaptive:
         return torch.optim.AdamW(groups, lr=recipe.rate)
     return torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, nesterov=True)
+
+
+def _size(weights: Tensor) -> float:
+    return max(float(weights.detach().square().mean().sqrt()), _SMALLEST)
