@@ -90,6 +90,16 @@ def test_only_weights_change() -> None:
     assert any(after[name] != tensor for name, tensor in before.items())
 
 
+def test_a_model_of_a_fixed_batch_is_tuned_in_larger_ones() -> None:
+    pair = network(), slimmed(network())
+    for model in pair:
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+    result = tuned(*pair)
+    assert row(result).after.loss < 0.5 * row(result).before.loss
+    assert result.model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
+
+
 def test_a_changed_graph_is_refused() -> None:
     slim = Model.from_proto(slimmed(network()))
     check_only_weights_changed(slim, slim.copy())

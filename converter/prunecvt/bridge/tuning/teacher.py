@@ -17,18 +17,19 @@ from prunecvt_passes.samples import dimensions, graph_inputs
 Answer = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 REMEMBERED_BYTES = 1 << 30
 _AT_ONCE = 128
+_PROTOBUF_BYTES = 2_000_000_000
 
 
 def teacher_of(model: Model, names: Sequence[str], device: torch.device, threads: int) -> Answer:
     """A function from inputs to the original's tensors of these names.
 
-    On the CPU onnxruntime is the faster of the two by a third; where the model has a fixed batch,
-    or on a GPU, it is a module.
+    On the CPU onnxruntime is the faster of the two by a third; where the model has a fixed batch
+    or more than fits a protobuf, or on a GPU, it is a module.
     """
     shown = oracle.showing(model, list(names))
     firsts = [dimensions(value) for value in graph_inputs(model)]
     fixed = any(dims and isinstance(dims[0], int) for dims in firsts)
-    if device.type == "cpu" and not fixed:
+    if device.type == "cpu" and not fixed and model.nbytes < _PROTOBUF_BYTES:
         return _of_onnxruntime(shown, names, threads)
     module = GraphModule(shown).to(device).eval()
 
