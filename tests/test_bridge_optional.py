@@ -45,6 +45,17 @@ def test_the_bridge_says_what_to_install() -> None:
     )
 
 
+def test_tuning_says_what_to_install() -> None:
+    without_torch(
+        "import prunecvt\n"
+        f"model, calib = {str(RESNET)!r}, {str(RESNET.parent / 'digits_calib.npz')!r}\n"
+        "try: prunecvt.tune(model, model, calib=calib)\n"
+        "except prunecvt.UsageError as error:\n"
+        "    assert error.code == 'E250' and 'prunecvt[torch]' in error.help\n"
+        "else: raise SystemExit('nothing was raised')\n"
+    )
+
+
 def test_importing_the_bridge_imports_no_torch() -> None:
     code = "import sys, prunecvt.bridge; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

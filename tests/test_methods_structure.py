@@ -94,7 +94,7 @@ def test_slimming_makes_scales_sparser_than_training_without() -> None:
 
 
 def test_slimming_refuses_nets_without_scales() -> None:
-    with pytest.raises(UsageError, match="E261"):
+    with pytest.raises(UsageError, match="E258"):
         Slimming((), 1e-4)
 
 
@@ -156,7 +156,7 @@ def test_depth_is_the_branches_of_residual_blocks() -> None:
     for number in range(2):
         for part in ("first", "second"):
             assert weight_of(model, f"b{number}_{part}") in names[number]
-    with pytest.raises(UsageError, match="E261"):
+    with pytest.raises(UsageError, match="E258"):
         find_structures(to_module(plain()), ["depth"])
 
 
@@ -187,9 +187,9 @@ def test_a_step_shrinks_by_rate_times_strength_and_leaves_other_kinds() -> None:
 def test_strengths_of_no_structure_are_refused() -> None:
     found = find_structures(to_module(plain()), ["filter"])
     for strengths in ({"depth": 1.0}, {"filter": -1.0}):
-        with pytest.raises(UsageError, match="E261"):
+        with pytest.raises(UsageError, match="E258"):
             GroupLasso(found, strengths)
-    with pytest.raises(UsageError, match="E261"):
+    with pytest.raises(UsageError, match="E258"):
         find_structures(to_module(plain()), ["rows"])
 
 
@@ -264,7 +264,7 @@ def test_factors_of_groups() -> None:
     _, (factor,) = insert_factors(plain(group=4), "group")
     assert factor.number == 4
     for model, kind in ((plain(), "group"), (plain(), "block"), (NETS["pools"](), "rows")):
-        with pytest.raises(UsageError, match="E261"):
+        with pytest.raises(UsageError, match="E258"):
             insert_factors(model if isinstance(model, Model) else model.proto(), kind)
 
 
@@ -363,7 +363,7 @@ def test_groups_at_zero_are_cut_as_groups() -> None:
 def test_selection_refuses_what_is_out_of_range() -> None:
     _, factors = insert_factors(residual())
     for given in (((), 1.0), (factors, -1.0), (factors, 1.0, 1.0)):
-        with pytest.raises(UsageError, match="E261"):
+        with pytest.raises(UsageError, match="E258"):
             Selection(*given)
 
 
@@ -376,5 +376,5 @@ def test_scratch_b_trains_longer_by_what_is_saved_at_most_twice() -> None:
     assert same_computation(schedule, 3e6, 2e6).warmup == 15
     assert same_computation(schedule, 9e6, 2e6).steps == 200
     assert same_computation(schedule, 2e6, 2e6) == schedule
-    with pytest.raises(UsageError, match="E261"):
+    with pytest.raises(UsageError, match="E258"):
         same_computation(schedule, 2e6, 3e6)

@@ -41,6 +41,7 @@ PUBLIC = {
     "plan",
     "slim",
     "trim",
+    "tune",
 }
 
 

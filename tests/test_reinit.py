@@ -101,7 +101,7 @@ def test_what_nobody_knows_how_to_draw_stays_and_is_named() -> None:
 def test_a_model_without_weights_is_refused() -> None:
     g = Net()
     g.output(g.add("Relu", g.input("N", 3, 6, 6)), shape=["N", 3, 6, 6])
-    with pytest.raises(UsageError, match="E260"):
+    with pytest.raises(UsageError, match="E257"):
         redrawn(g)
 
 

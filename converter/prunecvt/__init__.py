@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import prunecvt_passes  # noqa: F401  (keeps onnxruntime quiet, so before anything imports it)
 
 if TYPE_CHECKING:
-    from prunecvt.api import Inspection, Planned, Result, apply, inspect, plan, slim, trim
+    from prunecvt.api import Inspection, Planned, Result, apply, inspect, plan, slim, trim, tune
     from prunecvt.bridge.export import Exported, export
     from prunecvt.errors import (
         GateError,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     **dict.fromkeys(
-        ("Inspection", "Planned", "Result", "apply", "inspect", "plan", "slim", "trim"),
+        ("Inspection", "Planned", "Result", "apply", "inspect", "plan", "slim", "trim", "tune"),
         "prunecvt.api",
     ),
     **dict.fromkeys(("Exported", "export"), "prunecvt.bridge.export"),
@@ -65,6 +65,7 @@ __all__ = [
     "plan",
     "slim",
     "trim",
+    "tune",
 ]
 
 

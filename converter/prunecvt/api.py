@@ -1,4 +1,4 @@
-"""The Python API: ``plan``, ``apply``, ``slim``, ``trim``, ``inspect``."""
+"""The Python API: ``plan``, ``apply``, ``slim``, ``trim``, ``tune``, ``inspect``."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ from prunecvt.report.target_row import target_row
 from prunecvt.slimming import Slimmed, analyse, costs, slim_in_memory
 from prunecvt.trim_options import TrimOptions
 from prunecvt.trimming import trim_in_memory
+from prunecvt.tune_options import TuneOptions
+from prunecvt.tuning import Request, tune_in_memory
 from prunecvt_passes.budget import Removal
 from prunecvt_passes.cost import Cost, cost
 from prunecvt_passes.groups import Groups
@@ -215,6 +217,56 @@ def trim(
     elif chosen.report:
         raise UsageError("E206", "a report is only written beside a model", help="give out=")
     return _emitted(trim_in_memory(model, asked, chosen, progress), chosen, paths, watch, progress)
+
+
+def tune(
+    original: Loadable,
+    slim: Loadable,
+    out: str | Path | None = None,
+    *,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Result | None:
+    """Trains a slimmed model to answer as its original does; only its weights change.
+
+    Args:
+        original: what the answers come from: a path, bytes, a ``ModelProto`` or a graphsurgeon
+            graph.
+        slim: what was slimmed from it.
+        out: where to write the ONNX file; IR and report come beside it, and while it runs a
+            checkpoint (``.tune.pt``). Without it nothing is written.
+        progress: called with what is being done.
+        options: as ``prunecvt.tune_options.TuneOptions`` and ``TAKEN`` there name them; ``calib``
+            or ``labels`` has to be among them.
+
+    Returns:
+        The tuned model; None in processes of torchrun that only help the first one.
+
+    Raises:
+        PrunecvtError: as ``prunecvt.errors`` lists them.
+    """
+    watch = Stopwatch()
+    asked, chosen = TuneOptions.of(options)
+    paths = checkpoint = None
+    if out is not None:
+        paths = replace(Paths.beside(Path(out), chosen), plan=None)
+        checkpoint = Path(out).with_suffix(".tune.pt")
+        for model in (original, slim):
+            if isinstance(model, (str, os.PathLike)) and not os.path.exists(model):
+                load(model)
+            paths.check(model, chosen)
+    elif chosen.report or asked.resume:
+        raise UsageError(
+            "E206", "reports and checkpoints only lie beside a model", help="give out="
+        )
+    request = Request(original, slim, checkpoint, asked)
+    tuned = tune_in_memory(request, chosen, progress)
+    if tuned is None:
+        return None
+    result = _emitted(tuned, chosen, paths, watch, progress)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    return result
 
 
 def _emitted(

@@ -104,6 +104,8 @@ def _recovered(slimmed: Path) -> str:
     written = report.output.onnx
     if written is None or written.sha256 != file_sha256(slimmed):
         return ""
+    if report.tune is not None:
+        return "training"
     return report.recovery.method if report.recovery and report.recovery.method != "none" else ""
 
 

@@ -58,13 +58,13 @@ def redraw(model: Model, wish: Reinit) -> Redrawn:
         wish: the seed.
 
     Raises:
-        UsageError: E260, the model has no weight that can be trained.
+        UsageError: E257, the model has no weight that can be trained.
     """
     graph = index(model)
     roles = roles_of(graph, stored_names(model))
     if not roles.trainable:
         raise UsageError(
-            "E260",
+            "E257",
             "there is nothing to draw anew: no weight of this model can be trained",
             where=model.source,
             help="leave --reinit out, or give the model in floating point",

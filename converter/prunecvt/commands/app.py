@@ -14,6 +14,7 @@ from prunecvt.commands.look import env, inspect
 from prunecvt.commands.slim import plan, slim
 from prunecvt.commands.sweep import sweep
 from prunecvt.commands.trim import trim
+from prunecvt.commands.tune import tune
 
 app = typer.Typer(
     name="prunecvt",
@@ -23,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    *(slim, plan, sweep, trim, inspect, verify, bench, convert),
+    *(slim, plan, sweep, trim, tune, inspect, verify, bench, convert),
     *(export, report, compare, env),
 ):
     app.command()(with_variables(command))

@@ -20,7 +20,7 @@ PREFIX = "PRUNECVT_"
 _AMOUNTS = {"ratio": None, "target": "", "threshold": None}  # and what each is if not given
 _RANKS = ("DEFAULT", "DEFAULT_MAP", "ENVIRONMENT", "PROMPT", "COMMANDLINE")
 _SPACED = {"fail_if"}  # a variable's values are parted by spaces, which these hold
-_PATHS = {"output", "calib", "eval", "plan", "report"}
+_PATHS = {"output", "calib", "eval", "plan", "report", "labels"}
 
 
 def with_variables(command: Callable[..., None]) -> Callable[..., None]:

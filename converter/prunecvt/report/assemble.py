@@ -40,6 +40,7 @@ from prunecvt.report.schema import (
 )
 from prunecvt.report.target_row import target_row
 from prunecvt.report.trimmed import as_trimmed
+from prunecvt.report.tuned import as_tuned
 from prunecvt.runtimes.environment import describe
 from prunecvt.runtimes.openvino_ir import UNBOUNDED
 from prunecvt.slimming import Slimmed, file_sha256
@@ -250,7 +251,7 @@ def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopw
         layout=written.layout,
         warnings=cautions(slimmed, options, written.layout),
     )
-    report = as_trimmed(report, slimmed)
+    report = as_tuned(as_trimmed(report, slimmed), slimmed)
     gates = judged(report, options.fail_if, options.strict_layout)
     return report.model_copy(update={"gates": gates})
 

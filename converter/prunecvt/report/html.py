@@ -17,6 +17,7 @@ from prunecvt.report.findings import findings
 from prunecvt.report.schema import LatencyRow, Report
 from prunecvt.report.target_picture import picture
 from prunecvt.report.trim_rows import trim_lines
+from prunecvt.report.tune_rows import tune_lines
 
 NAME_LENGTH = 44
 MEMBER_LENGTH = 44
@@ -42,6 +43,7 @@ def render_html(report: Report) -> str:
         fidelity=report.verify.fidelity if report.verify is not None else None,
         checks=wording.checks(report.verify),
         trim_lines=[] if report.trim is None else trim_lines(report.trim),
+        tune_lines=[] if report.tune is None else tune_lines(report.tune),
         pinned=wording.causes_pinned(report.skipped),
         whole=wording.causes_whole(report.groups),
         settings=settings_rows(report.settings, report.resolved),
@@ -117,6 +119,9 @@ def _headline(report: Report) -> str:
     if report.status == "failed":
         return "The run failed; see below for what did not pass."
     cut = wording.cut_groups(report)
+    if report.tune is not None:
+        text = tune_lines(report.tune)[0]
+        return f"{text[0].upper()}{text[1:]}."
     if not cut and (report.trim is None or report.status != "ok"):
         return "The model could not be made narrower."
     totals = report.totals

@@ -8,6 +8,7 @@ from prunecvt.report import wording
 from prunecvt.report.findings import findings
 from prunecvt.report.schema import Report
 from prunecvt.report.trim_rows import trim_lines
+from prunecvt.report.tune_rows import tune_lines
 
 MOST_CAUSES = 10
 MOST_NOTES = 10
@@ -87,6 +88,8 @@ def _measures(report: Report) -> list[str]:
         lines.append(f"{line[0].upper()}{line[1:]}.")
     for line in [] if report.trim is None else trim_lines(report.trim):
         lines.append(f"{_escape(line)}.")
+    for line in [] if report.tune is None else tune_lines(report.tune):
+        lines.append(f"{_escape(line[0].upper() + line[1:])}.")
     for gate in report.gates:
         outcome = "passed" if gate.passed else "**missed**"
         lines.append(f"Gate {code(gate.expr)}: {outcome} ({wording.gate_value(gate)}).")

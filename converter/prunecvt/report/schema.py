@@ -18,6 +18,7 @@ from prunecvt.report.record import Record
 from prunecvt.report.rewrite_rows import RewriteCheck as RewriteCheck
 from prunecvt.report.rewrite_rows import RewriteRow as RewriteRow
 from prunecvt.report.trim_rows import TrimRow as TrimRow
+from prunecvt.report.tune_rows import TuneRow as TuneRow
 
 SCHEMA_VERSION = 1
 
@@ -380,6 +381,7 @@ class Report(Record):
     recovery: RecoveryRow | None = None
     trim: TrimRow | None = None
     rewrites: list[RewriteRow] = Field(default_factory=list)
+    tune: TuneRow | None = None
     latency: list[LatencyRow]
     layout: LayoutCheck | None
     gates: list[Gate] = Field(default_factory=list)

@@ -21,6 +21,7 @@ from prunecvt.report.findings import findings
 from prunecvt.report.schema import GroupRow, LatencyRow, Report, SkippedRow
 from prunecvt.report.sweep import SweepReport
 from prunecvt.report.trim_rows import trim_lines
+from prunecvt.report.tune_rows import tune_lines
 from prunecvt_passes.cost import Cost
 
 MOST_CAUSES = 8
@@ -44,6 +45,7 @@ def summary_table(report: Report) -> Sheet:
 
     def build(width: int, plain: bool) -> RenderableType:
         trimmed = [] if report.trim is None else trim_lines(report.trim)
+        trimmed += [] if report.tune is None else tune_lines(report.tune)
         parts: list[RenderableType] = [
             _totals(report, plain),
             Text(),

@@ -81,16 +81,16 @@ def find_structures(module: GraphModule, kinds: Sequence[Kind] = KINDS) -> list[
         Smaller kinds first.
 
     Raises:
-        UsageError: E261, a kind is unknown, or there is none of it.
+        UsageError: E258, a kind is unknown, or there is none of it.
     """
     found: list[Structures] = []
     for kind in sorted(kinds, key=lambda kind: KINDS.index(kind) if kind in KINDS else -1):
         if kind not in KINDS:
-            raise UsageError("E261", f"no structure is called '{kind}'", help=", ".join(KINDS))
+            raise UsageError("E258", f"no structure is called '{kind}'", help=", ".join(KINDS))
         made = _branches(module) if kind == "depth" else _of_convolutions(module, kind)
         if not made:
             raise UsageError(
-                "E261",
+                "E258",
                 f"the module has no structure of the kind '{kind}'",
                 where=module.graph.model.source,
                 help="it has no residual branch" if kind == "depth" else "it has no convolution",
@@ -161,12 +161,12 @@ class GroupLasso(Hook):
         """Takes the groups and how strongly each kind is drawn to zero.
 
         Raises:
-            UsageError: E261, a strength is below 0 or of a kind that no structure has.
+            UsageError: E258, a strength is below 0 or of a kind that no structure has.
         """
         lacking = strengths.keys() - {each.kind for each in structures}
         if lacking or not all(0 <= each < math.inf for each in strengths.values()):
             raise UsageError(
-                "E261",
+                "E258",
                 "a strength is below 0, or of a kind that no structure has",
                 where=", ".join(sorted(lacking)),
                 help=f"kinds are {', '.join(KINDS)}",

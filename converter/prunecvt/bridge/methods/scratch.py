@@ -24,12 +24,12 @@ def same_computation(schedule: Schedule, before: float, after: float) -> Schedul
         before, after: multiply-accumulates of the large and of the slim network, for one input.
 
     Raises:
-        UsageError: E261, a network has no multiply-accumulates, or the slim one more than the
+        UsageError: E258, a network has no multiply-accumulates, or the slim one more than the
             large one.
     """
     if not 0 < after <= before:
         raise UsageError(
-            "E261",
+            "E258",
             f"{after:,.0f} multiply-accumulates are no slim form of {before:,.0f}",
             help="give report.totals.macs.before and .after",
         )

@@ -78,11 +78,11 @@ class Slimming(Hook):
         """Takes the names and lambda.
 
         Raises:
-            UsageError: E261, there is no scale, or lambda is below 0.
+            UsageError: E258, there is no scale, or lambda is below 0.
         """
         if not scales or strength < 0:
             raise UsageError(
-                "E261",
+                "E258",
                 "slimming needs a scale or more, and a strength of 0 or more",
                 help="export with BatchNormalization kept; prunable_scales() names its scales",
             )

@@ -66,14 +66,14 @@ def insert_factors(
         The model in normal form, with the factors, and what they are.
 
     Raises:
-        UsageError: E261, the kind is unknown, or there is nothing of it.
+        UsageError: E258, the kind is unknown, or there is nothing of it.
     """
     taken = loaded(model)
     graph = normalise(Source(taken)).graph
     wanted = _places(graph, kind) if kind in get_args(Kind) else []
     if not wanted:
         raise UsageError(
-            "E261",
+            "E258",
             f"there is nothing to put a factor on: no {kind}",
             where=taken.source,
             help=f"kinds are {', '.join(get_args(Kind))}",
@@ -150,11 +150,11 @@ class Selection(Hook):
         """Takes the factors, which the optimiser then leaves alone.
 
         Raises:
-            UsageError: E261, there is no factor, or a strength or momentum is out of range.
+            UsageError: E258, there is no factor, or a strength or momentum is out of range.
         """
         if not factors or strength < 0 or not 0 <= momentum < 1:
             raise UsageError(
-                "E261",
+                "E258",
                 "selection needs a factor or more, a strength from 0 on, a momentum from 0 to 1",
                 help="insert_factors() makes the factors",
             )

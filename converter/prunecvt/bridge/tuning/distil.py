@@ -1,0 +1,251 @@
+"""Puts distillation together: models and data in, a model with new weights out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from prunecvt.bridge import to_module
+from prunecvt.bridge.module import GraphModule
+from prunecvt.bridge.tuning.augment import check_augmentable
+from prunecvt.bridge.tuning.checkpoint import Checkpoint
+from prunecvt.bridge.tuning.hints import Places, chosen_hints, common_tensors
+from prunecvt.bridge.tuning.losses import Objective, targets_of
+from prunecvt.bridge.tuning.parallel import Processes
+from prunecvt.bridge.tuning.samples import Samples, parted
+from prunecvt.bridge.tuning.teacher import teacher_of
+from prunecvt.bridge.tuning.training import Lesson, Quality, Recipe, Training
+from prunecvt.bridge.weights import replaced
+from prunecvt.errors import UsageError
+from prunecvt.tune_options import TuneOptions
+from prunecvt_passes import oracle
+from prunecvt_passes.graph import index
+from prunecvt_passes.model import Model
+
+log = logging.getLogger("prunecvt")
+RATES = {"adamw": 5e-3, "sgd": 0.01}
+EPOCHS = 30.0
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A model with new weights, and how it came about.
+
+    Attributes:
+        model: the slimmed model with the best weights that were seen.
+        before, after: on held-out data, with the weights that came and with those.
+        hints: inner activations that were held to the original's.
+        recipe: how weights moved.
+        samples: learned from, and held out.
+        steps, best_step: that were made, and after which the best weights were seen.
+        minutes: of CPU time.
+        history: step and quality, whenever it was measured.
+        ended: why the run ended before its time; "".
+        compared: of the outputs: ``divergence`` or ``error``.
+        first: whether this process is the one that writes.
+    """
+
+    model: Model
+    before: Quality
+    after: Quality
+    hints: tuple[str, ...]
+    recipe: Recipe
+    samples: tuple[int, int]
+    steps: int
+    best_step: int
+    minutes: float
+    history: tuple[tuple[int, Quality], ...]
+    ended: str
+    compared: str
+    first: bool = True
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The original, and what was slimmed from it."""
+
+    original: Model
+    slim: Model
+
+
+def distil(
+    pair: Pair,
+    samples: Samples,
+    options: TuneOptions,
+    checkpoint: Path | None,
+    say: Callable[..., None],
+) -> Distilled:
+    """Trains the slimmed model to answer as the original does.
+
+    Args:
+        pair: the models; left untouched.
+        samples: of all inputs.
+        options: how.
+        checkpoint: where the state goes every so often; None for nowhere.
+        say: progress.
+
+    Raises:
+        UsageError: E250, no torch; E260 to E266, models, data or device do not fit.
+        UnsupportedError: E440 or E441, the bridge cannot train the model.
+    """
+    device = _device(options.device)
+    with _threads(options.threads):
+        processes = Processes.joined(device)
+        try:
+            return _distilled(pair, samples, options, checkpoint, (say, processes, device))
+        finally:
+            processes.leave()
+
+
+def _distilled(
+    pair: Pair,
+    samples: Samples,
+    options: TuneOptions,
+    path: Path | None,
+    run: tuple[Callable[..., None], Processes, torch.device],
+) -> Distilled:
+    say, processes, device = run
+    learned, held = parted(samples, options.holdout, options.seed)
+    check_augmentable(learned.inputs, options.augment, pair.original.source)
+    objective = _objective(pair, learned, options)
+    student = _student(pair.slim, objective, device)
+    teacher = teacher_of(pair.original, objective.tensors, device, torch.get_num_threads())
+    recipe = _recipe(options, len(learned))
+    lesson = Lesson(teacher, learned.on(device), held.on(device), objective)
+    training = Training(student, lesson, recipe, processes)
+    digest = _digest(pair, samples, options, processes)
+    kept = Checkpoint(path if processes.first else None, digest, options.checkpoint_minutes)
+    if options.resume and path is not None:
+        training.restore(replace(kept, path=path).read())
+    training.run(kept, say if processes.first else _silent)
+    log.info("tuned: held-out loss %.4g -> %.4g", training.first.loss, training.best.loss)
+    values = all(target.kind == "values" for target in objective.targets)
+    return Distilled(
+        model=replaced(pair.slim, training.weights),
+        before=training.first,
+        after=training.best,
+        hints=tuple(objective.hints),
+        recipe=recipe,
+        samples=(len(learned), len(held)),
+        steps=training.step,
+        best_step=training.best_step,
+        minutes=training.spent / 60,
+        history=tuple(training.history),
+        ended=training.ended,
+        compared="error" if values else "divergence",
+        first=processes.first,
+    )
+
+
+def _objective(pair: Pair, learned: Samples, options: TuneOptions) -> Objective:
+    """What is compared.
+
+    Raises:
+        UsageError: E266, no output is a number; E262, a pattern matches nothing; E238, labels
+            without classes.
+    """
+    graph = index(pair.original)
+    targets = targets_of(graph, options.loss)
+    if not targets:
+        raise UsageError(
+            "E266",
+            "the original has no output of floating-point numbers to learn from",
+            where=pair.original.source,
+            help="give the model without what turns its outputs into integers",
+        )
+    if learned.labels is not None and targets[0].kind == "values":
+        raise UsageError(
+            "E238",
+            "labelled data: the first output is no scores of classes",
+            where=pair.original.source,
+            help="leave --labels out: outputs are learned from the original",
+        )
+    hints: dict[str, Places] = {}
+    if options.hint > 0:
+        few = learned.at(torch.arange(min(len(learned), 32))).inputs
+        common = common_tensors(pair.original, pair.slim, few)
+        hints = chosen_hints(index(pair.slim), common, options.layers)
+    return Objective(tuple(targets), hints, options.temperature, options.hint, options.label_weight)
+
+
+def _student(slim: Model, objective: Objective, device: torch.device) -> GraphModule:
+    shown = oracle.showing(slim, objective.tensors)
+    student = to_module(shown, train=True).to(device)
+    if device.type == "cpu":
+        student = student.to(memory_format=torch.channels_last)
+    return student
+
+
+def _recipe(options: TuneOptions, total: int) -> Recipe:
+    """The recipe, with the defaults of what was left open."""
+    batch = min(options.batch, total)
+    steps = options.steps
+    if steps is None and (options.epochs is not None or options.minutes is None):
+        epochs = EPOCHS if options.epochs is None else options.epochs
+        steps = max(round(epochs * max(total // batch, 1)), 1)
+    rate = RATES[options.optimiser] if options.rate is None else options.rate
+    return Recipe(
+        options.optimiser,
+        rate,
+        options.decay,
+        batch,
+        steps,
+        options.minutes,
+        options.augment,
+        options.seed,
+    )
+
+
+def _device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        UsageError: E265, there is none.
+    """
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise UsageError("E265", "torch finds no CUDA device", help="take --device cpu")
+    if name == "cpu" or not there:
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """So many threads, and kernels that give the same each time."""
+    before = torch.get_num_threads(), torch.backends.cudnn.deterministic
+    if count is not None:
+        torch.set_num_threads(count)
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.backends.cudnn.deterministic = before[1]
+
+
+def _digest(pair: Pair, samples: Samples, options: TuneOptions, processes: Processes) -> str:
+    """SHA-256 of all that says where a run goes."""
+    digest = hashlib.sha256(repr((options.recipe_settings(), processes.size)).encode())
+    for model in (pair.original, pair.slim):
+        digest.update(model.proto.SerializeToString(deterministic=True))
+        for name, values in sorted(model.weights.items()):
+            digest.update(name.encode())
+            digest.update(values.tobytes())
+    for name, tensor in samples.inputs.items():
+        digest.update(name.encode())
+        digest.update(tensor.numpy().tobytes())
+    if samples.labels is not None:
+        digest.update(samples.labels.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _silent(*what: object, **more: object) -> None:
+    """Says nothing."""

@@ -1,0 +1,129 @@
+"""Which inner activations of the slimmed model are held to the original's."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from prunecvt.bridge.module import GraphModule
+from prunecvt.errors import UsageError
+from prunecvt_passes import oracle
+from prunecvt_passes.graph import Graph
+from prunecvt_passes.model import Model
+
+MOST = 32
+_JOINS = ("Add", "Sum", "Concat")
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_ALIKE = 0.5  # correlation of a channel with itself, before and after the cut
+_Feed = dict[str, Tensor]
+Places = Optional[tuple[int, ...]]  # noqa: UP045
+
+
+def common_tensors(teacher: Model, student: Model, feed: _Feed) -> dict[str, Places]:
+    """Inner activations that both models have, in the student's order, and which channels it has.
+
+    A cut takes names along, so what has one name is made in the same place. Left out is what no
+    trained weight lies before: it is the same anyway.
+
+    Args:
+        teacher, student: the models.
+        feed: some samples, on which shapes and channels are seen.
+
+    Returns:
+        Name -> the teacher's channels (axis 1) that the student kept, None where that is all.
+    """
+    first, second = GraphModule(teacher).graph, GraphModule(student)
+    names = [n for n in _trained(second) if n in first.producer and n not in first.outputs]
+    if not names:
+        return {}
+    made = []
+    with torch.no_grad():
+        for model in (teacher, student):
+            made.append(GraphModule(oracle.showing(model, names)).eval()(feed))
+    found: dict[str, Places] = {}
+    for name in names:
+        one, other = made[0][name], made[1][name]
+        if not (one.is_floating_point() and other.is_floating_point() and one.ndim > 1):
+            continue
+        if one.shape == other.shape:
+            found[name] = None
+        elif (kept := kept_channels(one, other)) is not None:
+            found[name] = kept
+    return found
+
+
+def kept_channels(whole: Tensor, left: Tensor) -> tuple[int, ...] | None:
+    """Which channels of a tensor another one has, by correlation; None where that is not clear.
+
+    It is clear where each channel has a partner with which it correlates by a half or more, and
+    partners come in order, as slicing leaves them.
+
+    Args:
+        whole: [N, channels, ...] of the original.
+        left: [N, fewer channels, ...] of what was slimmed.
+    """
+    others = (0, *range(2, whole.ndim))
+    if whole.ndim != left.ndim or any(whole.shape[k] != left.shape[k] for k in others):
+        return None
+    rows = []
+    for values in (left, whole):
+        flat = values.movedim(1, 0).flatten(1).double()
+        flat = flat - flat.mean(1, keepdim=True)
+        rows.append(flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-12))
+    best = (rows[0] @ rows[1].T).max(1)
+    clear = bool((best.values >= _ALIKE).all()) and bool((best.indices.diff() > 0).all())
+    return tuple(best.indices.tolist()) if clear else None
+
+
+def _trained(module: GraphModule) -> list[str]:
+    """Tensors that trained weights lie before, without the outputs."""
+    reached = set(module.roles.trainable)
+    found = []
+    for node in module.graph.nodes:
+        if any(name in reached for name in node.inputs):
+            made = [name for name in node.outputs if name]
+            reached.update(made)
+            found += [name for name in made if name not in module.graph.outputs]
+    return [name for name in found if name not in module.roles.values]
+
+
+def chosen_hints(
+    student: Graph, common: Mapping[str, Places], patterns: Sequence[str]
+) -> dict[str, Places]:
+    """The activations that are compared.
+
+    Args:
+        student: the slimmed model.
+        common: of ``common_tensors``.
+        patterns: of names; without any, the sums that end residual blocks and joins of branches
+            are taken, and where there are none what layers make; the last ones, of many.
+
+    Raises:
+        UsageError: E262, a pattern matches nothing that both have.
+    """
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in common):
+            more = f" and {len(common) - 5} more" if len(common) > 5 else ""
+            raise UsageError(
+                "E262",
+                f"--layer {pattern} matches no activation that both models have alike",
+                where=f"they share {', '.join(list(common)[:5]) or 'none'}{more}",
+                help="give the name of a tensor that both have, or leave it out",
+            )
+    if patterns:
+        names = [n for n in common if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
+        return {name: common[name] for name in names}
+    of = {name: student.producer[name].op for name in common}
+    joins = [name for name in common if of[name] in _JOINS]
+    layers = [name for name in common if of[name] in _LAYERS]
+    return {name: common[name] for name in _spread(joins or layers)}
+
+
+def _spread(names: list[str]) -> list[str]:
+    """Up to ``MOST`` of them, evenly spread, the last one among them."""
+    taken = min(len(names), MOST)
+    return [names[(k + 1) * len(names) // taken - 1] for k in range(taken)]

@@ -1,0 +1,288 @@
+"""The loop: a student that learns from a teacher, and the weights that did best on held-out data.
+
+Order and augmentation follow from the seed and the step alone, so that a run that goes on from a
+checkpoint sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunecvt.bridge.module import GraphModule
+from prunecvt.bridge.tuning.augment import augmented
+from prunecvt.bridge.tuning.checkpoint import Checkpoint
+from prunecvt.bridge.tuning.losses import Objective, Target, classes_of, output_loss
+from prunecvt.bridge.tuning.parallel import Processes
+from prunecvt.bridge.tuning.samples import Samples, batch_places
+from prunecvt.bridge.tuning.teacher import Answer, answers, remembered
+from prunecvt_passes.model import Array
+
+Say = Callable[..., None]
+_LOOKS = 20  # at held-out data, over a run
+_WARM = 0.03  # of the run, in which the rate rises
+_SMALLEST = 1e-3  # size of weights, so that zeros can move
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the weights move.
+
+    Attributes:
+        optimiser: ``adamw`` (Loshchilov and Hutter, 2019), or ``sgd`` with Nesterov's momentum.
+        rate: the highest; it rises from zero over 3 % of the run and falls as a cosine. Of
+            ``adamw`` it is a share of each tensor's size.
+        decay: of weights, without biases and norms.
+        batch: samples of a step.
+        steps, minutes: the run ends after so many, or so many minutes of CPU time, whatever is
+            first; None for no such end.
+        augment: names of augmentations.
+        seed: of the order, and of augmentation.
+    """
+
+    optimiser: str
+    rate: float
+    decay: float
+    batch: int
+    steps: int | None
+    minutes: float | None
+    augment: tuple[str, ...]
+    seed: int
+
+    def share(self, step: int, spent: float) -> float:
+        """How much of the run is done, of 1; ``spent`` is seconds of CPU time."""
+        parts = [step / self.steps] if self.steps is not None else []
+        parts += [spent / (60 * self.minutes)] if self.minutes is not None else []
+        return min(max(parts), 1.0)
+
+    def rate_at(self, share: float) -> float:
+        """The rate, where so much of the run is done; never zero, so that every step counts."""
+        rising = min((share + 1e-3) / _WARM, 1.0)
+        return self.rate * rising * (1 + math.cos(math.pi * share)) / 2
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How near the original's outputs are on held-out data.
+
+    Attributes:
+        loss: mean over the outputs: divergence in nats for classes, else squared error over the
+            variance.
+        agreement: share of samples of the same class; None where the first output is no classes.
+    """
+
+    loss: float
+    agreement: float | None
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is learned: from whom, on what, and what for."""
+
+    teacher: Answer
+    learned: Samples
+    held: Samples
+    objective: Objective
+
+
+class Training:
+    """A run.
+
+    Attributes:
+        step: of the next batch.
+        spent: seconds of CPU time so far.
+        best: quality of the best weights, and the step they were seen at.
+        first: quality of the weights that were given.
+        ended: why a run ended before its time; "".
+    """
+
+    def __init__(
+        self, student: GraphModule, lesson: Lesson, recipe: Recipe, processes: Processes
+    ) -> None:
+        self.student, self.lesson, self.recipe = student, lesson, recipe
+        self.processes = processes
+        self.device = next(student.parameters()).device
+        self.optimiser = _optimiser(student, recipe)
+        self.known = None if recipe.augment else remembered(lesson.teacher, lesson.learned)
+        self.right = answers(lesson.teacher, lesson.held)
+        self.step, self.spent, self.ended = 0, 0.0, ""
+        self.first = self.quality()
+        self.best, self.best_step = self.first, 0
+        self.weights: dict[str, Array] = student.weights()
+        self.history: list[tuple[int, Quality]] = [(0, self.first)]
+
+    def run(self, checkpoint: Checkpoint, say: Say) -> None:
+        """Goes through the steps that are left.
+
+        An interrupt is passed on after the state was written.
+        """
+        before, clock = self.spent, time.process_time()
+        pace = time.monotonic(), self.recipe.share(self.step, self.spent)
+        try:
+            while (share := self.recipe.share(self.step, self.spent)) < 1 and not self.ended:
+                self._learn(share)
+                spent = before + time.process_time() - clock
+                self.spent = self.processes.told(spent, self.device)
+                reached = self.recipe.share(self.step, self.spent)
+                left = _left(pace, reached)
+                if int(reached * _LOOKS) > int(share * _LOOKS) or reached >= 1:
+                    self._look()
+                    say(self._words(), reached, left, lasting=True)
+                else:
+                    say("tune", reached, left)
+                if checkpoint.due():
+                    checkpoint.write(self.state())
+        except KeyboardInterrupt:
+            checkpoint.write(self.state())
+            raise
+
+    def quality(self) -> Quality:
+        """How near the outputs are to the original's on held-out data."""
+        self.student.eval()
+        made = answers(self._answer, self.lesson.held)
+        self.student.train()
+        targets = self.lesson.objective.targets
+        losses = [
+            output_loss(each, made[each.name].float(), self.right[each.name].float(), 1.0)
+            for each in targets
+        ]
+        return Quality(
+            float(torch.stack(losses).mean()),
+            agreement(targets[0], made[targets[0].name], self.right[targets[0].name]),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """All that a run needs to go on."""
+        return {
+            "step": self.step,
+            "spent": self.spent,
+            "student": self.student.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "weights": {name: torch.from_numpy(v.copy()) for name, v in self.weights.items()},
+            "history": [(step, each.loss, each.agreement) for step, each in self.history],
+            "best_step": self.best_step,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes back to a state."""
+        self.step, self.spent = state["step"], state["spent"]
+        self.student.load_state_dict(state["student"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.weights = {name: values.numpy() for name, values in state["weights"].items()}
+        self.history = [(step, Quality(*rest)) for step, *rest in state["history"]]
+        self.best_step = state["best_step"]
+        self.first = self.history[0][1]
+        self.best = dict(self.history)[self.best_step]
+
+    def _learn(self, share: float) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.rate_at(share) * group["scale"]
+        recipe, lesson = self.recipe, self.lesson
+        places = batch_places(len(lesson.learned), recipe.batch, self.step, recipe.seed)
+        places = self.processes.share(places).to(self.device)
+        batch = lesson.learned.at(places)
+        inputs = batch.inputs
+        if recipe.augment:
+            mark = recipe.seed * 7_000_003 + self.step * self.processes.size + self.processes.rank
+            draw = torch.Generator().manual_seed(mark)
+            inputs = augmented(inputs, recipe.augment, draw)
+        if self.known is None:
+            right = lesson.teacher(inputs)
+        else:
+            right = {name: values[places] for name, values in self.known.items()}
+        made = self._answer(inputs)
+        labels = None if "mixup" in recipe.augment else batch.labels
+        loss = lesson.objective.loss(made, right, labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if not bool(torch.isfinite(self.processes.mean(loss.detach()))):
+            self.ended = f"the loss was no finite number at step {self.step}"
+            return
+        self.processes.average(self.student.parameters())
+        nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
+        self.optimiser.step()
+        self.step += 1
+
+    def _answer(self, inputs: Any) -> dict[str, Tensor]:
+        given = {name: _laid_out(values, self.device) for name, values in inputs.items()}
+        if self.student.training:
+            found: dict[str, Tensor] = self.student(given)
+            return found
+        with torch.no_grad():
+            shown: dict[str, Tensor] = self.student(given)
+        return shown
+
+    def _look(self) -> None:
+        """Keeps the weights where they are the best so far."""
+        quality = self.quality()
+        self.history.append((self.step, quality))
+        if quality.loss < self.best.loss and (quality.agreement or 0) >= _least(self.first):
+            self.best, self.best_step = quality, self.step
+            self.weights = self.student.weights()
+
+    def _words(self) -> str:
+        quality = self.history[-1][1]
+        text = f"tune: step {self.step}, held-out loss {quality.loss:.4g}"
+        if quality.agreement is not None:
+            text += f", agreement {quality.agreement:.1%}"
+        return text
+
+
+def agreement(target: Target, made: Tensor, right: Tensor) -> float | None:
+    """Share of samples whose largest score is of the same class; None for other outputs."""
+    if target.kind == "values":
+        return None
+    same = classes_of(target, made) == classes_of(target, right)
+    return float(same.double().mean())
+
+
+def _least(first: Quality) -> float:
+    """The agreement that weights must have to be taken: that of the given ones."""
+    return first.agreement or 0.0
+
+
+def _left(pace: tuple[float, float], reached: float) -> float | None:
+    """Seconds that are left, at the pace since this process began."""
+    started, share = pace
+    gone = time.monotonic() - started
+    return gone * (1 - reached) / (reached - share) if reached > share else None
+
+
+def _laid_out(values: Tensor, device: torch.device) -> Tensor:
+    """Images with channels last in memory: the CPU's convolutions are a quarter faster so."""
+    if device.type == "cpu" and values.ndim == 4 and values.is_floating_point():
+        return values.contiguous(memory_format=torch.channels_last)
+    return values
+
+
+def _optimiser(student: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The optimiser, one group of weights for each tensor.
+
+    Where normalisations are folded, the sizes of a network's weights lie orders of magnitude apart,
+    and one step for all is too long for some. AdamW's steps have one length whatever the gradients
+    are; here it is a share of the tensor's own size, its root mean square at the start (as in LARS,
+    You et al., 2017, and the relative steps of Adafactor, Shazeer and Stern, 2018).
+    """
+    adaptive = recipe.optimiser == "adamw"
+    groups = [
+        {
+            "params": [each],
+            "weight_decay": recipe.decay if each.ndim > 1 else 0.0,
+            "scale": _size(each) if adaptive else 1.0,
+        }
+        for each in student.parameters()
+        if each.requires_grad
+    ]
+    if adaptive:
+        return torch.optim.AdamW(groups, lr=recipe.rate)
+    return torch.optim.SGD(groups, lr=recipe.rate, momentum=0.9, nesterov=True)
+
+
+def _size(weights: Tensor) -> float:
+    return max(float(weights.detach().square().mean().sqrt()), _SMALLEST)

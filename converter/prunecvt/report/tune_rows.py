@@ -1,0 +1,83 @@
+"""The part of the report that says what ``tune`` did, and its lines of text."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from prunecvt.report.record import Record
+
+
+class HeldOut(Record):
+    """How near the original a model is on held-out data.
+
+    ``loss`` is the divergence in nats for classes (``divergence``), else the squared error over the
+    variance (``error``). The interval of the agreement is Wilson's.
+    """
+
+    loss: float
+    top1_agree: float | None = None
+    top1_agree_ci95: tuple[float, float] | None = None
+
+
+class LookRow(Record):
+    """Held-out data in the course of training."""
+
+    step: int
+    loss: float
+    top1_agree: float | None = None
+
+
+class TuneRow(Record):
+    """What training did.
+
+    ``samples`` are those learned from, ``minutes`` of CPU time, ``best_step`` the step whose
+    weights are written (0: those that came), ``accuracy`` top-1 before and after with the interval
+    of the change, and ``torch_max_rel`` how far onnxruntime is from torch.
+    """
+
+    slim: str
+    slim_sha256: str
+    samples: int
+    held_out: int
+    compared: Literal["divergence", "error"]
+    before: HeldOut
+    after: HeldOut
+    accuracy: tuple[float, float] | None = None
+    accuracy_change_ci95: tuple[float, float] | None = None
+    steps: int
+    best_step: int
+    minutes: float
+    optimiser: str
+    rate: float
+    hints: list[str] = Field(default_factory=list)
+    history: list[LookRow] = Field(default_factory=list)
+    torch_max_rel: float | None = None
+
+
+_NAMES = {"divergence": "divergence from the original", "error": "error against the original"}
+
+
+def tune_lines(row: TuneRow) -> list[str]:
+    """What training did, one line each."""
+    before, after = row.before, row.after
+    text = f"{_NAMES[row.compared]}: {before.loss:.4g} -> {after.loss:.4g}"
+    if before.top1_agree is not None and after.top1_agree is not None:
+        text += f", top-1 agreement {before.top1_agree:.1%} -> {after.top1_agree:.1%}"
+        if after.top1_agree_ci95 is not None:
+            low, high = after.top1_agree_ci95
+            text += f" (95 % CI {low:.1%} to {high:.1%})"
+    lines = [f"{text} on {row.held_out:,} held-out samples"]
+    if row.accuracy is not None and row.accuracy_change_ci95 is not None:
+        low, high = (100 * each for each in row.accuracy_change_ci95)
+        lines.append(
+            f"top-1 by tuning: {row.accuracy[0]:.2%} -> {row.accuracy[1]:.2%} "
+            f"(95 % CI of the change {low:+.2f} to {high:+.2f} points)"
+        )
+    hints = f", {len(row.hints)} inner activations" if row.hints else ""
+    lines.append(
+        f"{row.steps:,} steps on {row.samples:,} samples{hints}; {row.optimiser} at "
+        f"{row.rate:g}; best at step {row.best_step:,} ({row.minutes:.1f} CPU minutes)"
+    )
+    return lines

@@ -1,0 +1,88 @@
+"""Makes a report that of a tuned model: what training won, and the checks that mean it."""
+
+from __future__ import annotations
+
+from prunecvt.evaluation.intervals import wilson
+from prunecvt.report.schema import Change, Report
+from prunecvt.report.tune_rows import HeldOut, LookRow, TuneRow
+from prunecvt.runtimes.openvino_ir import UNBOUNDED
+from prunecvt.slimming import Slimmed
+from prunecvt.tuning import Tuned
+
+FEW = 100  # held-out samples that tell little
+
+
+def as_tuned(report: Report, slimmed: Slimmed) -> Report:
+    """The report of a tuned model; that of any other as it is."""
+    tuned = slimmed.facts.values.get(Tuned)
+    if tuned is None:
+        return report
+    before, after = tuned.channels
+    channels = Change(before=before, after=after)
+    verify = report.verify
+    if verify is not None:
+        left_out = [*verify.skipped, "oracle: it speaks of the cut alone; trained since"]
+        verify = verify.model_copy(update={"skipped": left_out})
+    return report.model_copy(
+        update={
+            "status": "ok",
+            "criterion": "distillation",
+            "groups": [],
+            "skipped": [],
+            "settings": tuned.settings,
+            "resolved": {},
+            "totals": report.totals.model_copy(update={"channels": channels}),
+            "verify": verify,
+            "tune": tune_row(tuned),
+            "warnings": [*report.warnings, *_warnings(tuned)],
+        }
+    )
+
+
+def tune_row(tuned: Tuned) -> TuneRow:
+    """What training did."""
+    made = tuned.distilled
+    learned, held = made.samples
+    scored = tuned.accuracy.top1 if tuned.accuracy is not None else None
+    qualities = []
+    for each in (made.before, made.after):
+        agree = each.agreement
+        interval = None if agree is None else wilson(agree, held)
+        loss = min(each.loss, UNBOUNDED)
+        qualities.append(HeldOut(loss=loss, top1_agree=agree, top1_agree_ci95=interval))
+    return TuneRow(
+        slim=tuned.slim,
+        slim_sha256=tuned.sha256,
+        samples=learned,
+        held_out=held,
+        compared="error" if made.compared == "error" else "divergence",
+        before=qualities[0],
+        after=qualities[1],
+        accuracy=None if scored is None else (scored.before, scored.after),
+        accuracy_change_ci95=None if scored is None else scored.change_ci95,
+        steps=made.steps,
+        best_step=made.best_step,
+        minutes=round(made.minutes, 3),
+        optimiser=made.recipe.optimiser,
+        rate=made.recipe.rate,
+        hints=list(made.hints),
+        history=[
+            LookRow(step=step, loss=min(each.loss, UNBOUNDED), top1_agree=each.agreement)
+            for step, each in made.history
+        ],
+        torch_max_rel=tuned.torch_gap,
+    )
+
+
+def _warnings(tuned: Tuned) -> list[str]:
+    made = tuned.distilled
+    found = []
+    if not made.best_step:
+        found.append("no weights did better on held-out data than those that came: they are kept")
+    if made.ended:
+        found.append(f"training ended before its time: {made.ended}; try a smaller --rate")
+    if made.samples[1] < FEW:
+        found.append(
+            f"the best weights were chosen on {made.samples[1]} held-out samples: few to tell by"
+        )
+    return found

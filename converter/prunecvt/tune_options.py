@@ -1,0 +1,168 @@
+"""The choices of ``tune`` that ``slim`` has not, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from prunecvt.calibration.source import Calibration, Data, data_name, data_of
+from prunecvt.errors import UsageError
+from prunecvt.options import Options
+
+AUGMENTATIONS = ("flip", "crop", "noise", "mixup")
+# of ``Options``: what tune looks at
+TAKEN = (
+    *("input_shape", "calib", "calib_count", "eval", "resize", "crop", "scale", "mean", "std"),
+    *("layout", "color", "verify", "rtol", "atol", "ir", "fp16", "bench", "seed"),
+    *("allow_nonfinite", "max_memory", "timeout", "fail_if", "report", "force"),
+)
+_CHOICES = {
+    "optimiser": ("adamw", "sgd"),
+    "loss": ("auto", "values"),
+    "device": ("auto", "cpu", "cuda"),
+}
+_RANGES: Mapping[str, tuple[float, float, str]] = {  # from, to below, what to give
+    "epochs": (1e-9, math.inf, "a number above 0"),
+    "steps": (1, math.inf, "1 or more"),
+    "minutes": (1e-9, math.inf, "minutes of CPU time above 0"),
+    "batch": (2, math.inf, "2 or more"),
+    "rate": (1e-12, math.inf, "a number above 0, such as 1e-3"),
+    "decay": (0, math.inf, "a number from 0 on"),
+    "temperature": (1e-3, math.inf, "a number above 0, such as 4"),
+    "hint": (0, math.inf, "a number from 0 on"),
+    "label_weight": (0, 1.0000001, "a share from 0 to 1"),
+    "holdout": (1e-9, 0.5000001, "a share above 0, up to 0.5"),
+    "threads": (1, math.inf, "1 or more"),
+    "checkpoint_minutes": (0, math.inf, "a number from 0 on"),
+}
+_WHOLE = ("steps", "batch", "threads")
+_OF_THE_RUN = ("device", "threads", "checkpoint_minutes", "resume", "labels")
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """How to tune.
+
+    Attributes:
+        epochs, steps, minutes: when the run ends (minutes are of CPU time); the first that is
+            reached counts; 30 epochs where none is given.
+        batch: samples of a step.
+        optimiser: ``adamw`` or ``sgd`` (with Nesterov's momentum).
+        rate: the highest learning rate; None for 0.005 of adamw, a share of each
+            tensor's size, and 0.01 of sgd.
+        decay: of the weights.
+        temperature: of the softened classes.
+        loss: ``auto``: outputs of [samples, classes] and those of a Softmax are classes; ``values``
+            takes all as numbers.
+        hint: weight of the inner activations; 0 leaves them out.
+        layers: patterns of their names; without any, the sums that end residual blocks.
+        augment: of ``flip``, ``crop``, ``noise``, ``mixup``.
+        labels: labelled data to learn from as well, instead of ``calib``.
+        label_weight: share of cross-entropy then.
+        holdout: share of the data that is not learned from.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threads: of torch; None for as many as it takes.
+        checkpoint_minutes: between two writes of the state.
+        resume: go on from the checkpoint beside the output.
+    """
+
+    epochs: float | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    batch: int = 64
+    optimiser: str = "adamw"
+    rate: float | None = None
+    decay: float = 0.0
+    temperature: float = 4.0
+    loss: str = "auto"
+    hint: float = 1.0
+    layers: tuple[str, ...] = ()
+    augment: tuple[str, ...] = ()
+    labels: Data | None = None
+    label_weight: float = 0.5
+    holdout: float = 0.1
+    device: str = "auto"
+    threads: int | None = None
+    checkpoint_minutes: float = 5.0
+    resume: bool = False
+    seed: int = 0
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> tuple[TuneOptions, Options]:
+        """Splits keyword arguments into those of ``tune`` alone and those it shares with ``slim``.
+
+        Raises:
+            UsageError: E201, a name or a value that is not known; E212, one that is out of range;
+                E260, there is no data.
+        """
+        own = {each.name for each in fields(TuneOptions)} - {"seed"}
+        for name in values:
+            if name not in own and name not in TAKEN:
+                raise UsageError(
+                    "E201",
+                    f"tune has no option '{name}'",
+                    help=f"known are {', '.join(sorted((*own, *TAKEN)))}",
+                )
+        shared = Options.of({"bench": False, **{n: values[n] for n in TAKEN if n in values}})
+        given = {name: _plain(name, values[name]) for name in own & values.keys()}
+        chosen = TuneOptions(**given, seed=shared.seed)
+        _check(chosen)
+        if shared.calib is None and chosen.labels is None:
+            raise UsageError(
+                "E260", "tuning needs data to learn from", help="give --calib DATA (no labels)"
+            )
+        return chosen, shared
+
+    def recipe_settings(self) -> dict[str, Any]:
+        """What says where a run goes; not how long it waits, or where it runs."""
+        return {
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if each.name not in _OF_THE_RUN
+        }
+
+    def settings(self, options: Options) -> dict[str, Any]:
+        """What the report says of both."""
+        shared = {name: value for name, value in options.settings().items() if name in TAKEN}
+        mine = {each.name: getattr(self, each.name) for each in fields(self)}
+        listed = {name: list(v) for name, v in mine.items() if isinstance(v, tuple)}
+        return {**shared, **mine, **listed, "labels": data_name(self.labels)}
+
+    def labelled(self, options: Options) -> Calibration | None:
+        """The labelled data and what is done to it; None where there is none."""
+        if self.labels is None:
+            return None
+        return Calibration(self.labels, options.preprocessing, options.calib_count)
+
+
+def _plain(name: str, value: Any) -> Any:
+    if name == "labels":
+        return data_of(value)
+    if name in ("layers", "augment"):
+        several = (value,) if isinstance(value, str) else tuple(value or ())
+        return tuple(part for each in several for part in str(each).split(",") if part)
+    return value
+
+
+def _check(options: TuneOptions) -> None:
+    for name, choices in _CHOICES.items():
+        if getattr(options, name) not in choices:
+            text = " or ".join(choices)
+            raise UsageError("E201", f"{name} is '{getattr(options, name)}'", help=f"it is {text}")
+    for name in options.augment:
+        if name not in AUGMENTATIONS:
+            raise UsageError(
+                "E201", f"--augment {name} is not known", help=f"of {', '.join(AUGMENTATIONS)}"
+            )
+    for name, (least, end, what) in _RANGES.items():
+        value = getattr(options, name)
+        if value is None:
+            continue
+        kinds = (int,) if name in _WHOLE else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise UsageError("E201", f"{name} is {value!r}", help=f"give {what}")
+        if not least <= value < end:
+            flag = name.replace("_", "-")
+            raise UsageError("E212", f"--{flag} {value} is out of range", help=f"give {what}")

@@ -1,0 +1,216 @@
+"""Tunes a slimmed model in memory: reads, trains, checks, and says what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prunecvt.bridge import require_torch
+from prunecvt.calibration.source import calibration_feeds
+from prunecvt.checks import check_contract, compare_original, run_slimmed
+from prunecvt.errors import UsageError, VerifyError
+from prunecvt.evaluation.accuracy import EvaluationRequest, measure_accuracy
+from prunecvt.evaluation.labels import labelled_feeds
+from prunecvt.loading.load import Loadable, load
+from prunecvt.options import Options
+from prunecvt.report.schema import Accuracy
+from prunecvt.slimming import Slimmed, costs_of, file_sha256, load_facts
+from prunecvt.trials import Trials, make_trials
+from prunecvt.tune_options import TuneOptions
+from prunecvt_passes import pipeline
+from prunecvt_passes.budget import Removal
+from prunecvt_passes.groups import Groups
+from prunecvt_passes.model import Model
+from prunecvt_passes.normalise import Source
+from prunecvt_passes.pipeline import Facts
+from prunecvt_passes.plan import write_down
+from prunecvt_passes.recipes import ANALYSE
+
+if TYPE_CHECKING:
+    from prunecvt.bridge.tuning.distil import Distilled
+    from prunecvt.bridge.tuning.samples import Samples
+
+COUNT = 4096  # samples that are read where nothing says how many
+Progress = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was asked for and what was done; the rest of the report is as for ``slim``.
+
+    Attributes:
+        options, settings: the choices, and how the report names them.
+        slim, sha256: the name of the slimmed model's file and its hash; "" from memory.
+        distilled: what training did.
+        accuracy: right answers of the slimmed model before and after; None without labelled data.
+        channels: that could be cut, of the original and of what is left.
+        torch_gap: how far onnxruntime's outputs are from torch's, relatively; None unchecked.
+    """
+
+    options: TuneOptions
+    settings: dict[str, Any]
+    slim: str
+    sha256: str
+    distilled: Distilled
+    accuracy: Accuracy | None
+    channels: tuple[int, int]
+    torch_gap: float | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """The two models, where the checkpoint lies (None: nowhere), and how to tune."""
+
+    original: Loadable
+    slim: Loadable
+    checkpoint: Path | None
+    options: TuneOptions
+
+
+def tune_in_memory(
+    request: Request, options: Options, progress: Progress | None = None
+) -> Slimmed | None:
+    """Tunes a slimmed model.
+
+    Args:
+        request: what to tune, and how.
+        options: what is shared with ``slim``.
+        progress: called with what is being done.
+
+    Returns:
+        The original and the tuned model; None in processes that only help (torchrun).
+
+    Raises:
+        PrunecvtError: as ``prunecvt.errors`` lists them.
+    """
+    require_torch()
+    say = progress or _silent
+    say("load")
+    facts, sha256, path = load_facts(request.original, options)
+    slim = load(
+        request.slim, max_memory=options.max_memory, allow_nonfinite=options.allow_nonfinite
+    )
+    source = facts.get(Source)
+    _check_pair(source, slim)
+    samples = _samples(source.model, request.options, options)
+    distilled = _distilled(request, (source.model, slim), samples, say)
+    if not distilled.first:
+        return None
+    pipeline.run(ANALYSE, facts, progress)
+    groups = facts.get(Groups)
+    facts.put(Removal(np.zeros(groups.total, bool), {}))
+    facts.put(distilled.model)
+    gap = _checked(facts, slim, options, progress)
+    if options.evaluation is not None:
+        say("measure_accuracy")
+        pipeline.run((measure_accuracy,), facts, progress)
+    facts.put(_tuned(request, options, facts, (slim, distilled, gap)))
+    return _finished(facts, sha256, path)
+
+
+def _distilled(
+    request: Request, models: tuple[Model, Model], samples: Samples, say: Progress
+) -> Distilled:
+    from prunecvt.bridge.tuning.distil import Pair, distil
+
+    return distil(Pair(*models), samples, request.options, request.checkpoint, say)
+
+
+def _check_pair(source: Source, slim: Model) -> None:
+    """Refuses a model that was not slimmed from this original.
+
+    Raises:
+        UsageError: E261, it has other inputs or outputs.
+    """
+    try:
+        check_contract(source, slim)
+    except VerifyError as error:
+        raise UsageError(
+            "E261",
+            f"'{slim.source}' was not slimmed from '{source.model.source}'",
+            where=f"{error.message}: {error.where}",
+            help="give the original first, and then what was slimmed from it",
+        ) from error
+
+
+def _samples(model: Model, tune: TuneOptions, options: Options) -> Samples:
+    """The data to learn from, all in memory."""
+    from prunecvt.bridge.tuning.samples import stacked
+
+    labelled = tune.labelled(options)
+    if labelled is not None:
+        data = labelled_feeds(model, labelled)
+        return stacked(list(data.feeds), data.labels)
+    if options.calibration is None:
+        raise UsageError("E260", "tuning needs data to learn from", help="give --calib DATA")
+    count = COUNT if options.calib_count is None else None
+    return stacked(list(calibration_feeds(model, options.calibration, count)))
+
+
+def _checked(
+    facts: Facts, slim: Model, options: Options, progress: Progress | None
+) -> float | None:
+    """Runs the checks; how far torch is from onnxruntime."""
+    from prunecvt.bridge.tuning.check import check_only_weights_changed, check_torch
+
+    model = facts.get(Model)
+    check_only_weights_changed(slim, model)
+    if not options.verify:
+        return None
+    pipeline.run((check_contract, make_trials, run_slimmed, compare_original), facts, progress)
+    trials = facts.get(Trials)
+    feed = trials.calibration[0] if trials.calibration else trials.random[0]
+    return check_torch(model, feed, options.rtol)
+
+
+def _tuned(
+    request: Request,
+    options: Options,
+    facts: Facts,
+    made: tuple[Model, Distilled, float | None],
+) -> Tuned:
+    slim, distilled, gap = made
+    accuracy = None
+    if options.evaluation is not None:
+        asked = EvaluationRequest(options.evaluation)
+        accuracy = measure_accuracy(Source(slim), distilled.model, asked)
+    inner = Facts()
+    inner.put(Source(slim, dict(options.input_shape)))
+    inner.put(options.units)
+    pipeline.run(ANALYSE, inner)
+    found = facts.get(Groups), inner.get(Groups)
+    before, after = (sum(group.size for group in groups.groups) for groups in found)
+    path = Path(request.slim) if isinstance(request.slim, (str, Path)) else None
+    return Tuned(
+        options=request.options,
+        settings=request.options.settings(options),
+        slim=path.name if path else "",
+        sha256=file_sha256(path) if path else "",
+        distilled=distilled,
+        accuracy=accuracy,
+        channels=(before, after),
+        torch_gap=gap,
+    )
+
+
+def _finished(facts: Facts, sha256: str, path: Path | None) -> Slimmed:
+    before, after = costs_of(facts)
+    return Slimmed(
+        facts.get(Source).model,
+        sha256,
+        path,
+        facts.get(Model),
+        write_down(facts.get(Groups), facts.get(Removal), sha256),
+        facts,
+        before,
+        after,
+        None,
+    )
+
+
+def _silent(*what: object, **more: object) -> None:
+    """Says nothing."""

@@ -1,0 +1,409 @@
+"""A slimmed model learns from its original: only weights change, and never for the worse."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import prunecvt  # noqa: E402
+from command_line import Call  # noqa: E402
+from prunecvt import UsageError, VerifyError  # noqa: E402
+from prunecvt.bridge.tuning import training  # noqa: E402
+from prunecvt.bridge.tuning.check import check_only_weights_changed, check_torch  # noqa: E402
+from prunecvt.bridge.tuning.hints import chosen_hints, common_tensors, kept_channels  # noqa: E402
+from prunecvt.report.schema import Report, TuneRow  # noqa: E402
+from prunecvt.slimming import Slimmed  # noqa: E402
+from prunecvt_passes.graph import index  # noqa: E402
+from prunecvt_passes.model import Model  # noqa: E402
+from tune_cases import CLASSES, QUICK, images, network, saved, slimmed  # noqa: E402
+
+SAMPLES = Path(__file__).parent.parent / "sample_models"
+
+
+def tuned(original: Any, slim: Any, out: Path | None = None, **options: Any) -> prunecvt.Result:
+    chosen: dict[str, Any] = {**QUICK, "steps": 40, "calib": images(), **options}
+    result = prunecvt.tune(original, slim, out, **chosen)
+    assert result is not None
+    return result
+
+
+def row(result: prunecvt.Result) -> TuneRow:
+    assert result.report.tune is not None
+    return result.report.tune
+
+
+def agreement_loss(model: onnx.ModelProto, other: onnx.ModelProto, x: Any) -> float:
+    """Divergence of ``other`` from ``model``, in numpy."""
+    found = []
+    for each in (model, other):
+        opened = onnxruntime.InferenceSession(each.SerializeToString())
+        scores = opened.run(None, {"x": x})[0].astype(np.float64)
+        found.append(scores - np.log(np.exp(scores).sum(1, keepdims=True)))
+    return float((np.exp(found[0]) * (found[0] - found[1])).sum(1).mean())
+
+
+@pytest.mark.parametrize("kinds", [{}, {"end": "Softmax"}, {"norm": True}], ids=str)
+def test_held_out_divergence_falls(kinds: dict[str, Any]) -> None:
+    model = network(**kinds)
+    slim = slimmed(model, fold_bn=not kinds.get("norm"))
+    result = tuned(model, slim)
+    found = row(result)
+    assert found.compared == "divergence"
+    assert found.after.loss < 0.5 * found.before.loss
+    assert found.best_step > 0
+    assert "sum0" in found.hints
+    assert "sum1" in found.hints
+    if not kinds:
+        fresh = images(64, seed=9)
+        before, after = (agreement_loss(model, each, fresh) for each in (slim, result.model))
+        assert after < 0.6 * before
+
+
+def test_only_weights_change() -> None:
+    model = network()
+    slim = slimmed(model)
+    made = tuned(model, slim).model
+    assert made.graph.node == slim.graph.node
+    assert made.graph.input == slim.graph.input
+    assert made.graph.output == slim.graph.output
+    assert made.opset_import == slim.opset_import
+    assert made.ir_version == slim.ir_version
+    assert made.metadata_props == slim.metadata_props
+    before = {tensor.name: tensor for tensor in slim.graph.initializer}
+    after = {tensor.name: tensor for tensor in made.graph.initializer}
+    assert list(before) == list(after)
+    for name, tensor in before.items():
+        assert list(after[name].dims) == list(tensor.dims)
+        assert after[name].data_type == tensor.data_type
+    assert any(after[name] != tensor for name, tensor in before.items())
+
+
+def test_a_model_of_a_fixed_batch_is_tuned_in_larger_ones() -> None:
+    pair = network(), slimmed(network())
+    for model in pair:
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+    result = tuned(*pair)
+    assert row(result).after.loss < 0.5 * row(result).before.loss
+    assert result.model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
+
+
+def test_a_changed_graph_is_refused() -> None:
+    slim = Model.from_proto(slimmed(network()))
+    check_only_weights_changed(slim, slim.copy())
+    other = slim.copy()
+    other.proto.graph.node[0].attribute[0].ints[0] += 1
+    with pytest.raises(VerifyError, match="E512"):
+        check_only_weights_changed(slim, other)
+
+
+def test_torch_is_held_against_onnxruntime() -> None:
+    model = Model.from_proto(network())
+    feed = {"x": images(4)}
+    assert check_torch(model, feed, 1e-4) < 1e-5
+    with pytest.raises(VerifyError, match="E511"):
+        check_torch(model, feed, 1e-12)
+
+
+def test_the_same_seed_gives_the_same_bytes() -> None:
+    model = network()
+    slim = slimmed(model)
+    settings = {"augment": "flip,crop,noise,mixup", "steps": 8}
+    one, same, other = (tuned(model, slim, seed=k, **settings).model for k in (1, 1, 2))
+    assert one.SerializeToString() == same.SerializeToString()
+    assert one.SerializeToString() != other.SerializeToString()
+
+
+def test_a_rate_that_ruins_the_model_gives_the_model_that_came() -> None:
+    model = network()
+    slim = slimmed(model)
+    result = tuned(model, slim, rate=50.0, optimiser="sgd", steps=10)
+    assert row(result).best_step == 0
+    assert row(result).after == row(result).before
+    assert result.model.SerializeToString() == slim.SerializeToString()
+    assert any("no weights did better" in text for text in result.report.warnings)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prunecvt.bridge.tuning.losses import Objective
+
+    usual, calls = Objective.loss, []
+
+    def broken(*arguments: Any) -> Any:
+        calls.append(1)
+        return usual(*arguments) * (float("nan") if len(calls) > 20 else 1.0)
+
+    monkeypatch.setattr(Objective, "loss", broken)
+    model = network()
+    result = tuned(model, slimmed(model))
+    assert row(result).steps == 20
+    assert row(result).after.loss < row(result).before.loss
+    assert any("ended before its time" in text for text in result.report.warnings)
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    usual = training.Training._learn
+
+    def learn(self: Any, share: float) -> None:
+        if self.step == step:
+            raise KeyboardInterrupt
+        usual(self, share)
+
+    monkeypatch.setattr(training.Training, "_learn", learn)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_resumed_run_ends_as_one_that_was_not_interrupted(
+    norm: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, slim, data = saved(tmp_path, norm=norm)
+    settings: dict[str, Any] = {"calib": data, "steps": 24, "augment": "flip"}
+    whole = tuned(original, slim, tmp_path / "whole.onnx", **settings)
+    out = tmp_path / "out.onnx"
+    with monkeypatch.context() as patched:
+        interrupted(patched, 13)
+        with pytest.raises(KeyboardInterrupt):
+            tuned(original, slim, out, **settings)
+    assert not out.exists()
+    assert (tmp_path / "out.tune.pt").exists()
+    resumed = tuned(original, slim, out, resume=True, **settings)
+    assert out.read_bytes() == (tmp_path / "whole.onnx").read_bytes()
+    assert row(resumed).history == row(whole).history
+    assert not (tmp_path / "out.tune.pt").exists()
+
+
+def test_a_checkpoint_of_another_run_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, slim, data = saved(tmp_path)
+    out = tmp_path / "out.onnx"
+    with pytest.raises(UsageError, match="E263"):
+        tuned(original, slim, out, calib=data, resume=True)
+    with monkeypatch.context() as patched:
+        interrupted(patched, 2)
+        with pytest.raises(KeyboardInterrupt):
+            tuned(original, slim, out, calib=data)
+    with pytest.raises(UsageError, match=r"E263.*other models"):
+        tuned(original, slim, out, calib=data, resume=True, rate=1e-4)
+    (tmp_path / "out.tune.pt").write_bytes(b"nonsense")
+    with pytest.raises(UsageError, match=r"E263.*read"):
+        tuned(original, slim, out, calib=data, resume=True)
+
+
+def test_checkpoints_are_written_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prunecvt.bridge.tuning.checkpoint import Checkpoint
+
+    original, slim, data = saved(tmp_path)
+    written: list[int] = []
+    usual = Checkpoint.write
+
+    def write(self: Checkpoint, state: dict[str, Any]) -> None:
+        usual(self, state)
+        assert self.path is not None
+        assert self.path.exists()
+        written.append(state["step"])
+
+    monkeypatch.setattr(Checkpoint, "write", write)
+    tuned(original, slim, tmp_path / "o.onnx", calib=data, steps=3, checkpoint_minutes=0)
+    assert written == [1, 2, 3]
+
+
+def test_labels_are_learned_too() -> None:
+    model = network()
+    slim = slimmed(model)
+    x = images()
+    labels = np.full(len(x), 3)  # against the original, so that it shows
+    data = {"x": x, "labels": labels}
+    settings: dict[str, Any] = {"calib": None, "labels": data, "label_weight": 1.0, "hint": 0.0}
+    from prunecvt.bridge.tuning.losses import Objective  # what is learned is what is asked for
+
+    seen = []
+    usual = Objective.loss
+    with pytest.MonkeyPatch.context() as patched:
+
+        def loss(self: Objective, made: Any, right: Any, given: Any) -> Any:
+            found = usual(self, made, right, given)
+            seen.append(float(found.detach()))
+            return found
+
+        patched.setattr(Objective, "loss", loss)
+        tuned(model, slim, **settings)
+    assert seen[-1] < 0.5 * seen[0]
+
+
+def test_numbers_are_learned_where_outputs_are_no_classes() -> None:
+    model = network()
+    result = tuned(model, slimmed(model), loss="values")
+    assert row(result).compared == "error"
+    assert row(result).after.top1_agree is None
+    assert row(result).after.loss < 0.5 * row(result).before.loss
+
+
+def test_hints_are_what_both_models_have_alike() -> None:
+    model = network()
+    pair = Model.from_proto(model), Model.from_proto(slimmed(model))
+    x = torch.from_numpy(images(16))
+    common = common_tensors(*pair, {"x": x})
+    narrow = {node.output[0] for node in model.graph.node if node.name in ("block0_a", "block1_a")}
+    assert {"sum0", "sum1"} <= set(common)
+    assert {name for name, kept in common.items() if len(kept or ()) == 8} >= narrow
+    student = index(pair[1])
+    assert chosen_hints(student, common, ()) == {"sum0": None, "sum1": None}
+    assert chosen_hints(student, common, ("sum1",)) == {"sum1": None}
+    with pytest.raises(UsageError, match="E262"):
+        chosen_hints(student, common, ("nothing*",))
+
+
+def test_channels_that_stayed_are_found() -> None:
+    draw = torch.Generator().manual_seed(0)
+    whole = torch.randn(16, 8, 4, 4, generator=draw)
+    kept = [0, 2, 3, 7]
+    noisy = 2 * whole[:, kept] + 1 + 0.2 * torch.randn(16, 4, 4, 4, generator=draw)
+    assert kept_channels(whole, noisy) == tuple(kept)
+    assert kept_channels(whole, noisy[:, [1, 0, 2, 3]]) is None
+    assert kept_channels(whole, torch.randn(16, 4, 4, 4, generator=draw)) is None
+    assert kept_channels(whole, noisy[:, :, :2]) is None
+
+
+def test_a_stream_that_was_cut_is_held_to_the_channels_that_stayed() -> None:
+    model = network()
+    slim = slimmed(model, only=[], criterion="l2", ratio=0.25)
+    result = tuned(model, slim)
+    assert row(result).hints == ["sum0", "sum1"]
+    assert row(result).after.loss < 0.7 * row(result).before.loss
+
+
+def test_a_model_of_another_original_is_refused() -> None:
+    model = network()
+    other = network("Softmax")
+    other.graph.output[0].type.tensor_type.shape.dim[1].dim_value = CLASSES + 1
+    with pytest.raises(UsageError, match="E261"):
+        tuned(model, other)
+
+
+def test_what_tune_does_not_know_is_refused() -> None:
+    model = network()
+    for options, code in (
+        ({"ratio": 0.4}, "E201"),
+        ({"optimiser": "magic"}, "E201"),
+        ({"augment": "rotate"}, "E201"),
+        ({"batch": 1.5}, "E201"),
+        ({"holdout": 0.9}, "E212"),
+        ({"steps": 0}, "E212"),
+        ({"calib": None}, "E260"),
+        ({"resume": True}, "E206"),
+    ):
+        with pytest.raises(UsageError, match=code):
+            tuned(model, model, **options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UsageError, match="E265"):
+        tuned(network(), slimmed(network()), device="cuda")
+
+
+def test_the_report_tells_and_verify_understands(tmp_path: Path, call: Call) -> None:
+    original, slim, data = saved(tmp_path)
+    plan = tmp_path / "net.plan.json"
+    cut = ("--ratio", 0.5, "--round-to", 1, "--only", "block*_a")
+    call("plan", original, "-o", plan, *cut)
+    out, page = tmp_path / "out.onnx", tmp_path / "more.md"
+    quick = ("--threads", 1, "--steps", 20, "--batch", 16, "--rate", "0.03")
+    done = call("tune", original, slim, "-o", out, "--calib", data, *quick, "--report", page)
+    assert done.returncode == 0, done.stderr
+    assert "divergence from the original" in done.stdout
+    assert "held-out loss" in done.stderr
+    assert "Divergence from the original" in page.read_text()
+    assert "Tuned" in out.with_suffix(".report.html").read_text()
+    assert out.with_suffix(".xml").exists()
+    verified = call("verify", original, out, "--plan", plan, "--no-ir")
+    assert verified.returncode == 0, verified.stderr
+    assert "training" in verified.stdout
+
+
+def test_an_interrupt_ends_with_130_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    original, slim, data = saved(tmp_path)
+    out = tmp_path / "out.onnx"
+    command = [sys.executable, "-c", "from prunecvt.cli import main; main()", "tune"]
+    options = ["-o", out, "--calib", data, "--epochs", 100000, "--threads", 1]
+    process = subprocess.Popen(
+        [*command, *map(str, (original, slim, *options)), "--checkpoint-minutes", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # started in the background of a shell, the tests ignore the signal, and so would the child
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        for _ in range(1200):
+            if (tmp_path / "out.tune.pt").exists() or process.poll() is not None:
+                break
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors
+    assert not out.exists()
+    assert (tmp_path / "out.tune.pt").exists()
+
+
+def test_two_processes_share_the_work(tmp_path: Path) -> None:
+    original, slim, data = saved(tmp_path)
+    out = tmp_path / "out.onnx"
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    command = [sys.executable, "-c", "from prunecvt.cli import main; main()", "tune"]
+    settings = ("--steps", 30, "--batch", 16, "--rate", "0.03", "--threads", 1, "--no-ir")
+    command += list(map(str, (original, slim, "-o", out, "--calib", data, *settings)))
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    ended = [each.communicate(timeout=300) for each in processes]
+    assert [each.returncode for each in processes] == [0, 0], ended
+    assert "wrote" in ended[0][0]
+    assert not ended[1][0]
+    alone = tuned(original, slim, calib=data, steps=30)
+    report = Report.model_validate_json(out.with_suffix(".report.json").read_bytes())
+    assert report.tune is not None
+    assert report.tune.after.loss < 0.6 * report.tune.before.loss
+    assert report.tune.steps == row(alone).steps
+
+
+def test_a_digits_model_end_to_end(tmp_path: Path) -> None:
+    original, calib = SAMPLES / "digits_resnet.onnx", SAMPLES / "digits_calib.npz"
+    slim, out = tmp_path / "slim.onnx", tmp_path / "tuned.onnx"
+    prunecvt.slim(original, slim, ratio=0.5, recover="none", ir=False, bench=False, verify=False)
+    settings: dict[str, Any] = {"steps": 16, "rate": 0.01, "batch": 32}
+    result = tuned(original, slim, out, calib=calib, eval=SAMPLES / "digits_test.npz", **settings)
+    found = row(result)
+    assert found.after.loss < 0.8 * found.before.loss
+    assert found.accuracy is not None
+    assert found.accuracy[1] > found.accuracy[0]
+    assert result.report.accuracy is not None
+    assert isinstance(result.slimmed, Slimmed)
+    assert onnxruntime.InferenceSession(str(out)).get_outputs()[0].shape[1] == 10
