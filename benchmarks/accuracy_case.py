@@ -52,7 +52,8 @@ class Case:
         """The channels' scores by a criterion, and its error curves."""
         asked, (dense, groups) = Criterion(criterion), (self.matched.dense, self.matched.groups)
         curves = measure(dense, groups, self.calibration, asked)
-        gathering = differentiate if CRITERIA[criterion].loss else gather
+        entry = CRITERIA.get(criterion)
+        gathering = differentiate if entry is not None and entry.loss else gather
         statistics = gathering(dense, groups, self.calibration, asked)
         return score(self.groups, asked, curves, statistics), curves
 
