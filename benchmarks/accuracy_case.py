@@ -9,6 +9,7 @@ from pathlib import Path
 from prunecvt.differentiating import differentiate
 from prunecvt_passes.budget import Budget, Removal
 from prunecvt_passes.criteria.gather import gather
+from prunecvt_passes.criteria.table import CRITERIA
 from prunecvt_passes.flow import trace
 from prunecvt_passes.fold import fold_batch_norms
 from prunecvt_passes.groups import Groups, solve
@@ -51,8 +52,9 @@ class Case:
         """The channels' scores by a criterion, and its error curves."""
         asked, (dense, groups) = Criterion(criterion), (self.matched.dense, self.matched.groups)
         curves = measure(dense, groups, self.calibration, asked)
-        statistics = gather(dense, groups, self.calibration, asked)
-        statistics = statistics or differentiate(dense, groups, self.calibration, asked)
+        entry = CRITERIA.get(criterion)
+        gathering = differentiate if entry is not None and entry.loss else gather
+        statistics = gathering(dense, groups, self.calibration, asked)
         return score(self.groups, asked, curves, statistics), curves
 
     def removal(

@@ -48,11 +48,12 @@ class Case:
     calibration: Calibration
 
     def scores(self, name: str = "obs") -> Scores:
-        if name in CRITERIA and CRITERIA[name].loss:
+        by_loss = name in CRITERIA and CRITERIA[name].loss
+        if by_loss:
             pytest.importorskip("torch")
         criterion = Criterion(name)
         given = self.dense, self.groups, self.calibration, criterion
-        statistics = gather(*given) or differentiate(*given)
+        statistics = (differentiate if by_loss else gather)(*given)
         return score(self.groups, criterion, measure(*given), statistics)
 
     def cut(self, ratio: float) -> Removal:
