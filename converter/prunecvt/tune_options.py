@@ -51,7 +51,7 @@ class TuneOptions:
         batch: samples of a step.
         optimiser: ``adamw`` or ``sgd`` (with Nesterov's momentum).
         rate: the highest learning rate; None for 0.005 of adamw, a share of each
-            tensor's size, and 0.01 of sgd.
+            tensor's size, and 0.001 of sgd.
         decay: of the weights.
         temperature: of the softened classes.
         loss: ``auto``: outputs of [samples, classes] and those of a Softmax are classes; ``values``

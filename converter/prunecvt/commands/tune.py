@@ -29,7 +29,7 @@ _Optimiser = Annotated[str, typer.Option(help="adamw or sgd.", rich_help_panel=_
 _Rate = Annotated[
     Optional[float],
     typer.Option(
-        help="Highest learning rate; 0.005 for adamw (of each weight's size), 0.01 for sgd.",
+        help="Highest learning rate; 0.005 for adamw (of each weight's size), 0.001 for sgd.",
         rich_help_panel=_LEARN,
     ),
 ]

@@ -30,7 +30,7 @@ from prunecvt_passes.graph import index
 from prunecvt_passes.model import Model
 
 log = logging.getLogger("prunecvt")
-RATES = {"adamw": 5e-3, "sgd": 0.01}
+RATES = {"adamw": 5e-3, "sgd": 1e-3}
 EPOCHS = 30.0
 
 
