@@ -10,6 +10,7 @@ import onnx
 
 import prunecvt
 from models import Net
+from prunecvt.report.schema import TuneRow
 
 SIZE, CLASSES = 8, 5
 QUICK: dict[str, Any] = {"threads": 1, "ir": False, "batch": 16, "rate": 0.03}
@@ -48,3 +49,15 @@ def saved(folder: Path, **kinds: Any) -> tuple[Path, Path, Path]:
     onnx.save(slimmed(model), paths[1])
     np.savez(paths[2], x=images())
     return paths
+
+
+def tuned(original: Any, slim: Any, out: Path | None = None, **options: Any) -> prunecvt.Result:
+    chosen: dict[str, Any] = {**QUICK, "steps": 40, "calib": images(), **options}
+    result = prunecvt.tune(original, slim, out, **chosen)
+    assert result is not None
+    return result
+
+
+def row(result: prunecvt.Result) -> TuneRow:
+    assert result.report.tune is not None
+    return result.report.tune
