@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import prunecvt
 from models import WIDTH, Net
 from prunecvt_passes import runtime
 from prunecvt_passes.model import Model
@@ -161,3 +162,46 @@ def test_no_block_goes_with_one_inside_it() -> None:
     trials = try_blocks(dense.graph, dense.batch, data())
     assert len(trials) == 2
     assert len(choose_blocks(trials, 2, None, 10**9, dense.batch)) == 1
+
+
+def mixer(kind: str) -> Net:
+    """Blocks on [N, WIDTH, T]: channels are axis 1, T is open."""
+    net = Net()
+    x = net.input("N", WIDTH, "T")
+    for _ in range(2):
+        y = net.add("MatMul", net.random(WIDTH, WIDTH), x)
+        if kind == "transposed":
+            y = net.add("MatMul", net.add("Transpose", x, perm=[0, 2, 1]), net.random(WIDTH, WIDTH))
+            y = net.add("Transpose", y, perm=[0, 2, 1])
+        elif kind == "joined":
+            first, second = net.many("Split", y, outputs=2, axis=1)
+            y = net.add("Concat", second, first, axis=1)
+        x = net.add("Add", x, y)
+    net.output(x)
+    return net
+
+
+@pytest.mark.parametrize(("kind", "axis"), [("left", 1), ("transposed", 1), ("joined", None)])
+def test_a_mean_has_no_open_axis(kind: str, axis: int | None) -> None:
+    net = mixer(kind)
+    blocks = find_blocks(dense_of(net).graph)
+    assert [each.axis for each in blocks] == [axis, axis]
+    draw = np.random.default_rng(0).standard_normal((64, WIDTH, 16)).astype(np.float32)
+    model = net.proto()
+    result = prunecvt.trim(model, calib={"x": draw}, blocks=1)
+    assert result.report.trim is not None
+    assert sum(row.dropped for row in result.report.trim.blocks) == 1
+    feed = {"x": draw[:2, :, :5]}
+    (found,) = runtime.run(Model.from_proto(result.model), feed).values()
+    assert found.shape == (2, WIDTH, 5)
+
+
+def test_the_mean_of_all_stands_for_a_branch_without_channels() -> None:
+    dense = dense_of(mixer("joined"))
+    blocks = find_blocks(dense.graph)[:1]
+    feeds = [{"x": np.full((1, WIDTH, 3), number, np.float32)} for number in (1, 2)]
+    shown = dense.graph.model.copy()
+    shown.proto.graph.output.add(name=blocks[0].tensor)
+    made = [runtime.run(shown, feed)[blocks[0].tensor] for feed in feeds]
+    (found,) = means(dense.graph, blocks, feeds)
+    assert found == pytest.approx([np.concatenate(made).mean()], rel=1e-5)

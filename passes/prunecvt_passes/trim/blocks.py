@@ -26,6 +26,7 @@ from prunecvt_passes.recovery.measure import outputs_of
 from prunecvt_passes.recovery.recover import judge
 from prunecvt_passes.rules import RULES
 from prunecvt_passes.trim.geometry import CONVOLUTIONS, WEIGHTED, Floats
+from prunecvt_passes.trim.open_axes import told_apart
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Block:
         tensor: what it makes.
         nodes: indices of the nodes that only it needs.
         macs: multiply-accumulates of these, at the sizes of the graph's shapes.
-        axis: the channels' axis of what it makes.
+        axis: the channels' axis of what it makes; None where that has no fixed size, so that one
+            mean stands for all of it.
     """
 
     sum: int
@@ -46,7 +48,7 @@ class Block:
     tensor: str
     nodes: frozenset[int]
     macs: int
-    axis: int
+    axis: int | None
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def find_blocks(graph: Graph) -> list[Block]:
             continue
         shape = graph.shape(node.outputs[0])
         alike = shape is not None and all(graph.shape(name) == shape for name in node.inputs)
+        alike = alike and told_apart(graph, node.inputs)
         if not alike or graph.shapes.dtypes.get(node.outputs[0]) != onnx.TensorProto.FLOAT:
             continue
         for place in (1, 0):
@@ -123,21 +126,40 @@ def _only_for(graph: Graph, node: Node, tensor: str) -> set[int]:
     return inside
 
 
-def _axis(graph: Graph, tensor: str) -> int:
-    """The channels' axis: 1 behind a convolution or a BatchNormalization, else the last."""
-    shape = graph.shape(tensor) or ()
-    maker = graph.producer.get(tensor)
-    while maker is not None and maker.inputs:
+def _axis(graph: Graph, tensor: str) -> int | None:
+    """The channels' axis of a branch; None where its size is open."""
+    axis = _channels(graph, tensor)
+    return None if axis < 0 or graph.dynamic(tensor)[axis] else axis
+
+
+def _channels(graph: Graph, tensor: str) -> int:
+    """Axis 1 of a convolution or a BatchNormalization, the last of a product, else the last.
+
+    It is followed through Transpose, and through what leaves the first two axes as they are.
+    """
+    rank, name = len(graph.shape(tensor) or ()), tensor
+    places = list(range(rank))  # of the axes of ``name`` in ``tensor``
+    maker = graph.producer.get(name)
+    while maker is not None and maker.inputs and len(places) > 1:
         if maker.op in (*CONVOLUTIONS, "BatchNormalization"):
-            return 1
-        if maker.op in WEIGHTED or graph.shape(maker.outputs[0]) != shape:
+            return places[1]
+        if maker.op in WEIGHTED:
+            return places[-2 if graph.is_initializer(maker.inputs[0]) else -1]
+        name, made = maker.inputs[0], graph.shape(name) or ()
+        given = graph.shape(name) or ()
+        if maker.op == "Transpose":
+            order = list(maker.attributes.get("perm", range(len(places))[::-1]))
+            places = [places[order.index(axis)] for axis in range(len(order))]
+        elif given[:2] != made[:2]:
             break
-        maker = graph.producer.get(maker.inputs[0])
-    return len(shape) - 1
+        elif len(given) != len(made):  # the others are merged, or split
+            places = places[:2] + places[-1:] * (len(given) - 2)
+        maker = graph.producer.get(name)
+    return rank - 1
 
 
 def means(graph: Graph, blocks: Sequence[Block], feeds: Sequence[Feed]) -> list[Floats]:
-    """Mean per channel of what each block makes."""
+    """Mean per channel of what each block makes; a single one where no axis is the channels'."""
     names = [block.tensor for block in blocks]
     opened = runtime.session(showing(graph.model, names))
     sums: list[Floats] = [np.zeros(1) for _ in blocks]
@@ -145,7 +167,9 @@ def means(graph: Graph, blocks: Sequence[Block], feeds: Sequence[Feed]) -> list[
     for feed in feeds:
         values = runtime.run_session(opened, feed, names)
         for place, block in enumerate(blocks):
-            rows: Array = np.moveaxis(values[block.tensor], block.axis, -1)
+            rows: Array = values[block.tensor][..., None]
+            if block.axis is not None:
+                rows = np.moveaxis(values[block.tensor], block.axis, -1)
             flat = rows.reshape(-1, rows.shape[-1])
             sums[place] = sums[place] + flat.sum(0, dtype=np.float64)
             count[place] += len(flat)
