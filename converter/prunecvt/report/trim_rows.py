@@ -63,11 +63,13 @@ class MaskRow(Record):
 
 
 class TrimRow(Record):
-    """What went. ``constants`` counts channels that held another constant than zero where they were
+    """What went. ``silenced`` counts structures below ``tolerance`` that were set to zero,
+    ``constants`` channels that held another constant than zero where they were
     read, ``inexact`` those of them that are off at padded borders, ``carried`` those that another
     constant channel stands for."""
 
     tolerance: float
+    silenced: int = 0
     constants: int
     inexact: int
     carried: int
@@ -93,6 +95,11 @@ def trim_lines(row: TrimRow) -> list[str]:
     if row.blocks:
         gone = sum(each.dropped for each in row.blocks)
         lines.append(f"blocks: {gone} of {len(row.blocks)} went")
+    if row.silenced:
+        lines.append(
+            f"filters, input channels, kernel borders and factors set to zero, for none of them "
+            f"holds more than {row.tolerance:g}: {row.silenced}"
+        )
     lines += _few(
         [
             f"branch {each.tensor} {'is zero' if each.zero else 'is constant'}: "

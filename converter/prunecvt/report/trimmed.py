@@ -51,6 +51,7 @@ def trim_row(trimmed: Trimmed) -> TrimRow:
     cleaned = trimmed.cleaned
     return TrimRow(
         tolerance=trimmed.options.tolerance,
+        silenced=trimmed.lossy.silenced,
         constants=cleaned.constant,
         inexact=cleaned.inexact,
         carried=cleaned.carried,

@@ -61,12 +61,14 @@ class Lossy:
         made: names of the constants that stand for blocks.
         trials: every block with what its loss alone costs; empty where none were to go.
         taken: those that went.
+        silenced: structures that were not zero and are, by the tolerance.
     """
 
     dense: Dense
     made: frozenset[str] = frozenset()
     trials: tuple[Trial, ...] = ()
     taken: tuple[Trial, ...] = ()
+    silenced: int = 0
 
 
 def lose(
@@ -88,8 +90,9 @@ def lose(
         model, made = drop_blocks(dense.graph, [(each.block, each.mean) for each in taken])
         dense = _with(dense, model)
     dense = _with(dense, mask_weights(dense.graph, request.sparsity, request.mask_scope))
-    dense = _with(dense, silence(dense.graph, request.tolerance))
-    return Lossy(dense, frozenset(made), tuple(trials), tuple(taken))
+    model, silenced = silence(dense.graph, request.tolerance)
+    dense = _with(dense, model)
+    return Lossy(dense, frozenset(made), tuple(trials), tuple(taken), silenced)
 
 
 def _with(dense: Dense, model: Model) -> Dense:
