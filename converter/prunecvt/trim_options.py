@@ -29,8 +29,8 @@ class TrimOptions:
     Attributes:
         tolerance: filters, input channels, kernel borders, gammas and factors count as zero that
             hold nothing larger in absolute value, BatchNormalization folded; 0 is exact.
-        blocks: so many residual blocks go, by the error that dropping one alone makes, over its
-            price; needs ``calib``.
+        blocks: so many residual blocks go, one by one, by what dropping it adds to the error, over
+            its price; needs ``calib``.
         macs: instead, blocks go until this share of the multiply-accumulates is left.
         price: what a block costs: ``macs`` counted, or ``latency`` measured in onnxruntime.
         sparsity: this share of the weights is masked, the smallest; no kernel gets faster by it.

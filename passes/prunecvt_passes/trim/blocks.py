@@ -2,7 +2,7 @@
 
 A block is a sum y = x + F(x) of tensors of one shape, where all that only F reads can go. It is
 dropped as y = x + E[F(x)], the mean per channel over calibration data, for no constant is nearer.
-Blocks are taken by the error of the outputs when one alone is dropped, over what it costs to run.
+They go one by one: the next is what adds least to the error of the outputs, over its cost to run.
 (Huang & Wang, 2018, "Data-driven sparse structure selection", learn which to take by scaling each;
 here they are tried out.)
 """
@@ -10,7 +10,7 @@ here they are tried out.)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -62,6 +62,7 @@ class Trial:
         agreement: share of samples with the same class; None where the outputs are no classes.
         cost: what running it costs, in ``unit``.
         unit: ``ms`` or ``MACs``.
+        together: of a block that went, the error with those that went before it; else None.
     """
 
     block: Block
@@ -70,11 +71,7 @@ class Trial:
     agreement: float | None
     cost: float
     unit: str = "MACs"
-
-    @property
-    def price(self) -> float:
-        """Error per unit of cost: the lowest goes first."""
-        return self.error / self.cost if self.cost > 0 else np.inf
+    together: float | None = None
 
 
 def find_blocks(graph: Graph) -> list[Block]:
@@ -192,6 +189,7 @@ def drop_blocks(graph: Graph, dropped: Sequence[tuple[Block, Floats]]) -> tuple[
 
 
 Timing = Callable[[Mapping[str, Model]], Mapping[str, float]]
+Joint = Callable[[Sequence[Trial], Trial], float]
 
 
 def try_blocks(
@@ -228,25 +226,56 @@ def try_blocks(
 
 
 def choose_blocks(
-    trials: Sequence[Trial], number: int | None, macs: float | None, whole: int, batch: int
+    trials: Sequence[Trial],
+    number: int | None,
+    macs: float | None,
+    whole: int,
+    batch: int,
+    judged: Joint,
 ) -> list[Trial]:
-    """The blocks that go: the cheapest error first, none inside another.
+    """The blocks that go, in the order of the graph, with the error of those that went until then.
+
+    Greedy: first the one of least error for its cost, then, of what is left, the one that adds the
+    least to the error of all that went, for its cost; none inside another.
 
     Args:
-        trials: what each costs.
+        trials: what each costs alone.
         number: how many, or None.
         macs: the share of the multiply-accumulates that may be left, or None.
         whole: multiply-accumulates of the model, of one sample.
         batch: the batch that those of the blocks are counted for.
+        judged: as ``joint_error`` makes it.
     """
     taken: list[Trial] = []
-    left = float(whole)
-    for trial in sorted(trials, key=lambda t: (t.price, t.block.sum)):
+    left, error = float(whole), 0.0
+    while True:
         enough = number is not None and len(taken) >= number
-        if enough or (macs is not None and left <= macs * whole + 1e-9):
+        gone = frozenset[int]().union(*(each.block.nodes for each in taken))
+        rest = [each for each in trials if not each.block.nodes & gone]
+        if enough or not rest or (macs is not None and left <= macs * whole + 1e-9):
             break
-        if any(trial.block.nodes & other.block.nodes for other in taken):
-            continue
-        taken.append(trial)
-        left -= trial.block.macs / max(batch, 1)
+        tried = [replace(each, together=judged(taken, each)) for each in rest]
+        best = min(tried, key=lambda t: (_added(t, error), t.block.sum))
+        error = best.together if best.together is not None else error
+        taken.append(best)
+        left -= best.block.macs / max(batch, 1)
     return sorted(taken, key=lambda t: t.block.sum)
+
+
+def _added(trial: Trial, before: float) -> float:
+    """What a block adds to an error, per unit of its cost."""
+    added = trial.error if trial.together is None else trial.together - before
+    return added / trial.cost if trial.cost > 0 and np.isfinite(added) else np.inf
+
+
+def joint_error(graph: Graph, calibration: Calibration) -> Joint:
+    """What gives the outputs' error without some blocks and one more, on held-out data."""
+    expected = outputs_of(graph.model, calibration.held_out)
+
+    def judged(taken: Sequence[Trial], another: Trial) -> float:
+        if not taken:
+            return another.error
+        gone = [(each.block, each.mean) for each in (*taken, another)]
+        return judge(expected, drop_blocks(graph, gone)[0], calibration).error
+
+    return judged

@@ -14,7 +14,14 @@ from prunecvt_passes.fold import fold_batch_norms
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.recovery.calibration import Calibration
-from prunecvt_passes.trim.blocks import Timing, Trial, choose_blocks, drop_blocks, try_blocks
+from prunecvt_passes.trim.blocks import (
+    Timing,
+    Trial,
+    choose_blocks,
+    drop_blocks,
+    joint_error,
+    try_blocks,
+)
 from prunecvt_passes.trim.exact import sized
 from prunecvt_passes.trim.sparsity import MaskScope, mask_weights, silence
 
@@ -112,7 +119,8 @@ def _chosen(
         )
     trials = try_blocks(dense.graph, dense.batch, calibration, timing)
     whole = cost(dense.graph, dense.batch).macs
-    taken = choose_blocks(trials, request.blocks, request.macs, whole, dense.batch)
+    judged = joint_error(dense.graph, calibration)
+    taken = choose_blocks(trials, request.blocks, request.macs, whole, dense.batch, judged)
     if request.blocks is not None and len(taken) < request.blocks:
         raise UsageError(
             "E241",
