@@ -300,3 +300,19 @@ def test_a_value_after_recovery_in_full_is_told_apart() -> None:
     page = render_html(tried("agreement=0.99", [(0.5, 0.98), (0.45, 0.991)], 0.45, 0.991))
     assert "the model that was written" not in page
     assert 'class="pareto"' not in render_html(examples.report())
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308])
+def test_a_quality_beyond_all_measure_is_drawn_at_the_edge(value: float) -> None:
+    drawing = parsed(panel(sweep_of([point("a", 0.5, 0.9), point("b", value, 0.8)], value), 0))
+    for each in drawing.iter():
+        for name in ("x", "y", "cx", "cy"):
+            assert abs(float(each.get(name, "0"))) < 1000
+
+
+def test_only_formats_of_a_sweep_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.json"
+    file.write_text(many(4).model_dump_json())
+    done = run("report", file, "-o", tmp_path / "x.pdf")
+    assert (done.returncode, "text, json, html, md" in done.stderr) == (2, True)
+    assert "github" not in done.stderr and "benchmark" not in done.stderr

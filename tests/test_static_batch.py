@@ -228,3 +228,14 @@ def test_open_batches_of_unnamed_sizes() -> None:
     net = Net()
     net.output(net.add("Relu", net.input(None, 4)))
     assert open_batches(Model.from_proto(net.proto())) == ("x",)
+
+
+def test_an_output_that_is_no_tensor_is_refused() -> None:
+    net = Net()
+    x = net.input("N", 4)
+    made = net.add("SequenceConstruct", x, x)
+    net.outputs.append(onnx.helper.make_tensor_sequence_value_info(made, 1, None))
+    with pytest.raises(UnsupportedError) as caught:
+        tried(net)
+    assert caught.value.code == "E425"
+    assert "--static-batch" in str(caught.value)

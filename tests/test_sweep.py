@@ -13,14 +13,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+import report_examples as examples
 from command_line import RESNET, SAMPLES, run
 from prunecvt.commands.progress import clock_time, drawn_progress, line_writer
-from prunecvt.errors import UsageError
+from prunecvt.errors import OutputError, UsageError
+from prunecvt.options import Options
 from prunecvt.pace import Pace, Stages
+from prunecvt.report.schema import OutputFile
 from prunecvt.report.sweep import SweepReport, marked
 from prunecvt.report.sweep_page import link, render_sweep_html
-from prunecvt.sweeping import amounts, sweep
-from sweep_examples import point
+from prunecvt.report.tables import sweep_table
+from prunecvt.slimming import file_sha256
+from prunecvt.sweeping import _there, amounts, sweep
+from sweep_examples import point, sweep_of
 
 OPTIONS: dict[str, Any] = {"ir": False, "eval": SAMPLES / "digits_test.npz"}
 
@@ -220,3 +225,47 @@ def test_the_command_prints_a_table(tmp_path: Path) -> None:
     assert "latency=0.000001 (missed)" in done.stdout
     assert run("sweep", RESNET, "--ratios", "much", "-o", tmp_path).returncode == 2
     assert run("sweep", RESNET, "--ratios", "", "-o", tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("where", ["a file", "below a file", "its document"])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
+    where: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    if where == "its document":
+        (folder / "sweep.html").mkdir(parents=True)
+    else:
+        folder.write_text("")
+    made: list[str] = []
+
+    def tell(what: str, *_: Any, **__: Any) -> None:
+        made.append(what)
+
+    asked = folder / "deeper" if where == "below a file" else folder
+    with pytest.raises(OutputError) as caught:
+        sweep(RESNET, asked, amounts([0.2], []), OPTIONS, progress=tell)
+    assert (caught.value.code, made) == ("E705", [])
+
+
+@pytest.mark.parametrize(("target", "taken"), [("latency=0.9", False), ("macs=0.8", True)])
+def test_threads_count_where_a_point_was_timed(target: str, taken: bool, tmp_path: Path) -> None:
+    report = examples.report()
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"model")
+    asked = Options.of({"target": target, "threads": 1})
+    written = report.output.model_copy(
+        update={"onnx": OutputFile(path="m.onnx", bytes=5, sha256=file_sha256(path))}
+    )
+    changes = {"settings": json.loads(json.dumps(asked.settings())), "output": written}
+    path.with_suffix(".report.json").write_text(report.model_copy(update=changes).model_dump_json())
+    sha256 = report.input.sha256
+    assert _there(path, sha256, asked) is not None
+    other = Options.of({"target": target, "threads": 2})
+    assert (_there(path, sha256, other) is not None) == taken
+
+
+def test_a_cosine_is_no_share() -> None:
+    stream = io.StringIO()
+    points = [point("ratio=0.3", 0.5, 0.98765, measure="cosine"), point("ratio=0.4", 0.4, None)]
+    Console(file=stream, width=100).print(sweep_table(sweep_of(points)))
+    assert "0.98765" in stream.getvalue() and "98.77 %" not in stream.getvalue()

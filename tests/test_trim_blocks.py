@@ -5,12 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import prunecvt
 from models import WIDTH, Net
 from prunecvt_passes import runtime
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.recovery.calibration import Calibration, split
-from prunecvt_passes.trim.blocks import choose_blocks, drop_blocks, find_blocks, means, try_blocks
+from prunecvt_passes.trim.blocks import (
+    choose_blocks,
+    drop_blocks,
+    find_blocks,
+    joint_error,
+    means,
+    try_blocks,
+)
 from prunecvt_passes.trim.constants import absorb_sums
 from prunecvt_passes.trim.exact import sized
 from trim_cases import dense_of, operators, weight_name
@@ -117,11 +125,12 @@ def test_errors_follow_what_a_block_is_worth_and_the_cheapest_goes_first() -> No
     errors = [trial.error for trial in trials]
     assert errors[1] < errors[2] < errors[0]
     whole = sum(b.macs for b in find_blocks(dense.graph)) // dense.batch
-    taken = choose_blocks(trials, 2, None, whole, dense.batch)
+    judged = joint_error(dense.graph, calibration)
+    taken = choose_blocks(trials, 2, None, whole, dense.batch, judged)
     assert [t.block.tensor for t in taken] == ["block1_b", "block2_b"]
-    some = choose_blocks(trials, None, 0.6, whole, dense.batch)
+    some = choose_blocks(trials, None, 0.6, whole, dense.batch, judged)
     assert [t.block.tensor for t in some] == ["block1_b", "block2_b"]
-    assert not choose_blocks(trials, None, 1.0, whole, dense.batch)
+    assert not choose_blocks(trials, None, 1.0, whole, dense.batch, judged)
 
 
 def test_an_error_is_that_of_the_model_without_the_block() -> None:
@@ -148,7 +157,8 @@ def test_measured_milliseconds_decide_where_they_are_given() -> None:
 
     trials = try_blocks(dense.graph, dense.batch, calibration, timing)
     assert [t.unit for t in trials] == ["ms"] * 3
-    (first,) = choose_blocks(trials, 1, None, 10**9, dense.batch)
+    judged = joint_error(dense.graph, calibration)
+    (first,) = choose_blocks(trials, 1, None, 10**9, dense.batch, judged)
     assert first.block.tensor == "block0_b"
 
 
@@ -160,4 +170,77 @@ def test_no_block_goes_with_one_inside_it() -> None:
     dense = dense_of(net)
     trials = try_blocks(dense.graph, dense.batch, data())
     assert len(trials) == 2
-    assert len(choose_blocks(trials, 2, None, 10**9, dense.batch)) == 1
+    judged = joint_error(dense.graph, data())
+    assert len(choose_blocks(trials, 2, None, 10**9, dense.batch, judged)) == 1
+
+
+def mixer(kind: str) -> Net:
+    """Blocks on [N, WIDTH, T]: channels are axis 1, T is open."""
+    net = Net()
+    x = net.input("N", WIDTH, "T")
+    for _ in range(2):
+        y = net.add("MatMul", net.random(WIDTH, WIDTH), x)
+        if kind == "transposed":
+            y = net.add("MatMul", net.add("Transpose", x, perm=[0, 2, 1]), net.random(WIDTH, WIDTH))
+            y = net.add("Transpose", y, perm=[0, 2, 1])
+        elif kind == "joined":
+            first, second = net.many("Split", y, outputs=2, axis=1)
+            y = net.add("Concat", second, first, axis=1)
+        x = net.add("Add", x, y)
+    net.output(x)
+    return net
+
+
+@pytest.mark.parametrize(("kind", "axis"), [("left", 1), ("transposed", 1), ("joined", None)])
+def test_a_mean_has_no_open_axis(kind: str, axis: int | None) -> None:
+    net = mixer(kind)
+    blocks = find_blocks(dense_of(net).graph)
+    assert [each.axis for each in blocks] == [axis, axis]
+    draw = np.random.default_rng(0).standard_normal((64, WIDTH, 16)).astype(np.float32)
+    model = net.proto()
+    result = prunecvt.trim(model, calib={"x": draw}, blocks=1)
+    assert result.report.trim is not None
+    assert sum(row.dropped for row in result.report.trim.blocks) == 1
+    feed = {"x": draw[:2, :, :5]}
+    (found,) = runtime.run(Model.from_proto(result.model), feed).values()
+    assert found.shape == (2, WIDTH, 5)
+
+
+def test_the_mean_of_all_stands_for_a_branch_without_channels() -> None:
+    dense = dense_of(mixer("joined"))
+    blocks = find_blocks(dense.graph)[:1]
+    feeds = [{"x": np.full((1, WIDTH, 3), number, np.float32)} for number in (1, 2)]
+    shown = dense.graph.model.copy()
+    shown.proto.graph.output.add(name=blocks[0].tensor)
+    made = [runtime.run(shown, feed)[blocks[0].tensor] for feed in feeds]
+    (found,) = means(dense.graph, blocks, feeds)
+    assert found == pytest.approx([np.concatenate(made).mean()], rel=1e-5)
+
+
+def test_what_is_left_is_judged_without_what_went() -> None:
+    """The last branch undoes the first: the two cheapest alone are not the cheapest pair."""
+    net = Net()
+    x = net.first()
+    first = net.conv(x, WIDTH, WIDTH, 1, name="first_branch", bias=False)
+    x = net.add("Add", x, first)
+    middle = net.conv(x, WIDTH, WIDTH, 1, name="middle_branch")
+    for place in (1, 2):
+        own = weight_name(net, middle, place)
+        net.weights[own] = (net.weights[own] * 0.9).astype(np.float32)
+    x = net.add("Add", x, middle)
+    last = net.conv(x, WIDTH, WIDTH, 1, name="last_branch", bias=False)
+    net.weights[weight_name(net, last)] = -net.weights[weight_name(net, first)]
+    net.last(net.add("Add", x, last))
+    dense, calibration = dense_of(net), data()
+    trials = try_blocks(dense.graph, dense.batch, calibration)
+    judged = joint_error(dense.graph, calibration)
+    taken = choose_blocks(trials, 2, None, 10**9, dense.batch, judged)
+    tensors = [each.block.tensor for each in taken]
+    cheapest = min(trials, key=lambda each: each.error)
+    assert cheapest.block.tensor in tensors
+    pairs = {each.block.tensor: judged([cheapest], each) for each in trials if each is not cheapest}
+    (other,) = [each for each in taken if each.block.tensor != cheapest.block.tensor]
+    assert other.block.tensor == min(pairs, key=lambda name: pairs[name])
+    assert other.together == pairs[other.block.tensor]
+    alone = sorted(trials, key=lambda each: each.error)[:2]
+    assert {each.block.tensor for each in alone} != set(tensors)

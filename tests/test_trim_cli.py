@@ -15,8 +15,12 @@ from onnx import numpy_helper
 
 import prunecvt
 from command_line import QUICK, RESNET, SAMPLES, Call
+from models import WIDTH, Net
 from prunecvt.report.files import RENDERERS
 from prunecvt.report.schema import Report
+from prunecvt.report.trim_rows import trim_lines
+from prunecvt.runtimes.latency import Contender
+from trim_cases import weight_name, zero
 
 CALIB = SAMPLES / "digits_calib.npz"
 
@@ -120,12 +124,44 @@ def test_blocks_go_until_a_share_is_left() -> None:
         prunecvt.trim(RESNET, blocks=99, **options)
 
 
-def test_blocks_are_priced_by_latency(tmp_path: Path) -> None:
-    options = {"calib": CALIB, "calib_count": 128, "ir": False, "bench": False}
-    report = prunecvt.trim(RESNET, tmp_path / "t.onnx", blocks=1, price="latency", **options).report
-    assert report.trim is not None
-    assert {row.unit for row in report.trim.blocks} == {"ms"}
-    assert all(row.cost > 0 for row in report.trim.blocks)
+def test_blocks_are_priced_by_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each variant is timed; a block that saves nothing has a cost of next to nothing."""
+    options = {"calib": CALIB, "calib_count": 128, "price": "latency"}
+    saved: dict[str, float] = {}
+
+    class Run:
+        def __init__(self, contenders: list[Contender]) -> None:
+            self.names = [each.name for each in contenders]
+            self.macs = [cost_of(each.onnx) for each in contenders]
+            saved.update({n: 0.5 * k for k, n in enumerate(self.names) if k})
+
+        def judged_ms(self, place: int) -> list[float]:
+            assert (self.macs[place] < self.macs[0]) == (place > 0)
+            return [2.0 - saved.get(self.names[place], 0.0)] * 3
+
+    monkeypatch.setattr("prunecvt.trimming.race", lambda contenders, *_, **__: Run(contenders))
+    trim = prunecvt.trim(RESNET, blocks=1, **options).report.trim
+    assert trim is not None
+    assert {row.unit for row in trim.blocks} == {"ms"}
+    assert [row.cost for row in trim.blocks] == [saved[row.tensor] for row in trim.blocks]
+    assert len({row.cost for row in trim.blocks}) == len(trim.blocks)
+    monkeypatch.setattr(Run, "judged_ms", lambda *_: [2.0])
+    trim = prunecvt.trim(RESNET, blocks=1, **options).report.trim
+    assert trim is not None
+    assert {row.cost for row in trim.blocks} == {0.002}
+
+
+def cost_of(path: Path) -> int:
+    """Weights of a model on disk."""
+    return sum(numpy_helper.to_array(tensor).size for tensor in onnx.load(path).graph.initializer)
+
+
+def test_blocks_are_timed() -> None:
+    options = {"calib": CALIB, "calib_count": 128, "price": "latency"}
+    trim = prunecvt.trim(RESNET, blocks=1, **options).report.trim
+    assert trim is not None
+    assert 0.0 < sum(row.cost for row in trim.blocks) < 1e3
+    assert len({row.cost for row in trim.blocks}) > 1  # a floor alone would be one number
 
 
 @pytest.mark.parametrize("scope", ["layer", "global"])
@@ -166,6 +202,8 @@ def test_a_tolerance_takes_what_is_nearly_zero(sparse: Path) -> None:
         (("--price", "grams", "--blocks", "1"), "E201"),
         (("--sparsity", "1"), "E212"),
         (("--sparsity-scope", "none"), "E201"),
+        (("--sparsity-scope", "global"), "E207"),
+        (("--round-to", "0"), "E212"),
         (("--macs", "0"), "E212"),
         (("--blocks", "0"), "E212"),
         (("--tolerance", "-1"), "E212"),
@@ -200,3 +238,44 @@ def test_a_clean_up_that_changes_outputs_is_caught(
 def test_gates_look_at_a_trimmed_model(sparse: Path, tmp_path: Path, call: Call) -> None:
     out = ("-o", tmp_path / "t.onnx", *QUICK)
     assert call("trim", sparse, *out, "--fail-if", "macs_ratio > 0.1").returncode == 6
+
+
+def test_what_a_tolerance_sets_to_zero_is_a_change() -> None:
+    net = Net()
+    x = net.first()
+    name = weight_name(net, "first")
+    values = net.weights[name].copy()
+    values[3] *= 1e-2
+    net.weights[name] = values
+    net.last(net.add("Relu", x))
+    report = prunecvt.trim(net.proto(), tolerance=0.05).report  # rounded up: no channel goes
+    assert report.totals.params.before == report.totals.params.after
+    assert report.status == "ok"
+    assert report.trim is not None
+    assert report.trim.silenced == 1
+    assert any("set to zero" in line for line in trim_lines(report.trim))
+    assert prunecvt.trim(net.proto()).report.status == "nothing-to-prune"
+
+
+def test_a_layer_that_goes_with_its_branch_can_be_named() -> None:
+    net = Net()
+    x = net.add("Relu", net.first())
+    dead = net.add("Mul", net.conv(x, WIDTH, WIDTH, 3, name="gone"), np.float32(0))
+    net.last(net.add("Add", x, dead))
+    report = prunecvt.trim(net.proto(), keep=("gone",)).report
+    assert report.trim is not None
+    assert len(report.trim.branches) == 1
+
+
+def test_a_layer_is_kept_by_its_name_before_its_normalisation_is_folded() -> None:
+    net = Net()
+    x = net.norm(net.first(), WIDTH)
+    for place in (1, 2):
+        zero(net, weight_name(net, x, place), [1, 4])
+    net.last(net.add("Relu", x))
+    free, kept = (
+        prunecvt.trim(net.proto(), round_to=1, keep=keep).report.totals.channels
+        for keep in ((), ("first",))
+    )
+    assert free.before - free.after == 2
+    assert kept.before == kept.after

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from models import WIDTH, Net
+from prunecvt_passes import runtime
 from trim_cases import cleaned, operators, weight_name, zero
 
 
@@ -106,3 +107,17 @@ def test_channels_of_a_branch_scaled_by_zeros_and_ones() -> None:
     assert len(inner.input) == 3
     found = cleaned(net)
     assert found.model.weights[inner.input[1]].shape[0] == WIDTH - 3
+
+
+@pytest.mark.parametrize(("name", "dropped"), [("N", 1), ("M", 0)])
+def test_a_summand_of_another_open_axis_gives_the_shape(name: str, dropped: int) -> None:
+    """A batch of another name may be 1 where this one is not, and the sum has this one's."""
+    net = Net()
+    zeros = net.add("Mul", net.input("N", 4), np.zeros(1, np.float32))
+    total = net.add("Add", zeros, net.add("Relu", net.input(name, 4, name="y")))
+    net.output(total)
+    found = cleaned(net)
+    assert len(found.dropped) == dropped
+    rows = 5 if name == "N" else 1
+    fed = {"x": np.ones((5, 4), np.float32), "y": np.ones((rows, 4), np.float32)}
+    assert runtime.run(found.model, fed)[total].shape == (5, 4)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models import WIDTH, Net
+from prunecvt_passes.trim.exact import sized
 from prunecvt_passes.trim.sparsity import compressed_bytes, mask_weights, nonzero, silence
 from trim_cases import dense_of, weight_name
 
@@ -59,8 +60,10 @@ def test_structures_below_a_tolerance_are_silenced_and_single_weights_are_not() 
     net.weights[first] = values
     net.weights[gamma][3] = 1e-4
     graph = dense_of(net).graph
-    assert silence(graph, 1e-6) is graph.model
-    model = silence(graph, 1e-3)
+    assert silence(graph, 1e-6) == (graph.model, 0)
+    model, count = silence(graph, 1e-3)
+    assert count == 3  # a filter, the kernels' first column, a gamma
+    assert silence(sized(model, {"x": (2, 3, 6, 6)}, 2).graph, 1e-3)[1] == 0
     found = model.weights[first]
     assert not found[2].any()
     assert not found[:, :, 0].any()

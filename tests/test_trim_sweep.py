@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from models import WIDTH, Net
 from prunecvt_passes.budget import Budget
-from trim_cases import cleaned, operators, weight_name, width, zero
+from prunecvt_passes.flow import trace
+from prunecvt_passes.groups import solve
+from prunecvt_passes.rules import RULES
+from prunecvt_passes.trim.merge import find_carriers
+from prunecvt_passes.trim.reading import Reading, readings_of
+from prunecvt_passes.trim.still import still
+from prunecvt_passes.trim.sweep import find_dead
+from prunecvt_passes.units import Units
+from trim_cases import EVERY, cleaned, dense_of, operators, weight_name, width, zero
 
 DEAD = [1, 4, 6]
 
@@ -259,3 +268,67 @@ def test_nothing_dead_changes_nothing() -> None:
     found = cleaned(net)
     assert not found.removal.removed.any()
     assert operators(found) == ["Conv", "Relu", "Conv"]
+
+
+@pytest.mark.parametrize("operator", ["Conv", "Gemm"])
+def test_a_bias_that_is_computed_takes_no_constant(operator: str) -> None:
+    net = Net()
+    x = positive_dead(net)
+    if operator == "Conv":
+        net.output(net.add("Conv", x, net.random(4, WIDTH, 1, 1), net.input(4, name="b")))
+    else:
+        flat = net.add("Flatten", net.add("MaxPool", x, kernel_shape=[6, 6]))
+        net.output(net.add("Gemm", flat, net.random(WIDTH, 5), net.input("N", 5, name="b")))
+    found = cleaned(net)
+    assert width(found, "first") == WIDTH
+    (stayed,) = found.stayed
+    assert (stayed.channels, "its bias is computed" in stayed.reason) == (len(DEAD), True)
+
+
+def test_a_bias_that_is_computed_lets_zeros_go() -> None:
+    net = Net()
+    net.output(net.add("Conv", dead_first(net), net.random(4, WIDTH, 1, 1), net.input(4, name="b")))
+    assert width(cleaned(net), "first") == WIDTH - len(DEAD)
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_that_are_not_finite_are_no_constants_and_no_noise() -> None:
+    net = Net()
+    x = positive_dead(net)
+    middle = net.conv(net.add("Relu", x), WIDTH, WIDTH, name="middle")
+    values = net.weights[weight_name(net, middle)].copy()
+    values[0, 0], values[3, 1], values[5, 2], values[5, 3] = np.nan, np.inf, np.inf, -np.inf
+    net.weights[weight_name(net, middle)] = values
+    net.last(middle)
+    dense = dense_of(net)
+    values = still(dense.graph)["first"]
+    assert np.isnan(values.ravel()[[0, 2]]).all() and np.isfinite(values.ravel()[DEAD]).all()
+    assert "middle" not in still(dense.graph)
+    sweep = find_dead(solve(trace(dense.graph, RULES, Units())), EVERY)
+    shift = sweep.constants["middle"]
+    assert np.isfinite(shift[[0, 1, 2, 4, 5]]).all()  # what goes is finite there
+
+
+def test_many_groups_take_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reading is asked as often in a deep net as in a shallow one."""
+    asked: list[int] = []
+    for depth in (4, 12):
+        net, count = Net(), [0]
+        x = net.first()
+        for number in range(depth):
+            own = x
+            zero(net, weight_name(net, own), DEAD)
+            x = net.conv(net.add("Relu", x), WIDTH, WIDTH, 3, name=f"c{number}")
+        net.last(x)
+        groups = solve(trace(dense_of(net).graph, RULES, Units()))
+        readings = readings_of(groups)
+
+        def lost(*given: Any, counted: list[int] = count, real: Any = Reading.lost) -> Any:
+            counted[0] += 1
+            return real(*given)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Reading, "lost", lost)
+            find_carriers(groups, readings, np.zeros(groups.total, bool))
+        asked.append(-(-count[0] // len(readings)))
+    assert asked[0] == asked[1] == 1

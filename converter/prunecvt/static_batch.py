@@ -53,7 +53,7 @@ def fix_batch(source: Source, dense: Dense, request: BatchRequest) -> StaticBatc
     """The pass: as ``static_batch``, of the model as it came.
 
     Raises:
-        UnsupportedError: E427, the first axis is no batch.
+        UnsupportedError: E427, the first axis is no batch; E425, an output is no tensor.
     """
     return static_batch(source.model, dense.sizes, request.size)
 
@@ -67,7 +67,7 @@ def static_batch(model: Model, sizes: Sizes, size: int) -> StaticBatch:
         size: the batch.
 
     Raises:
-        UnsupportedError: E427, the first axis is no batch.
+        UnsupportedError: E427, the first axis is no batch; E425, an output is no tensor.
     """
     found = StaticBatch(size, open_batches(model))
     if found.inputs:
@@ -87,8 +87,17 @@ def _try(model: Model, sizes: Sizes, names: tuple[str, ...]) -> None:
     """Runs two samples together and apart.
 
     Raises:
-        UnsupportedError: E427, this does not give the same.
+        UnsupportedError: E427, this does not give the same; E425, an output is no tensor.
     """
+    for value in model.proto.graph.output:
+        if value.type.WhichOneof("value") != "tensor_type":
+            raise UnsupportedError(
+                "E425",
+                f"output '{value.name}' is not a tensor, so whether samples are apart in it "
+                "cannot be tried",
+                where=model.source,
+                help="leave --static-batch out, or export without that output",
+            )
     plain = unrounded(runtime.comparable(model))
     feed = random_inputs(model, StaticBatch(2, names).sizes(sizes))
     try:

@@ -7,8 +7,10 @@ Then the original and all points run against each other round by round.
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from prunecvt.report.sweep_page import render_sweep_html
 from prunecvt.runtimes.environment import describe
 from prunecvt.slimming import file_sha256
 from prunecvt.version import VERSION
+from prunecvt.writing.write import check_targets, from_bytes, reported, write_set
 
 Progress = Callable[..., None]
 _IDLE = ("bench", "force", "report", "fail_if", "strict_layout", "threads")  # of a point's settings
@@ -85,14 +88,17 @@ def sweep(
             the seconds that it still takes, and ``lasting`` where it is worth a line in a log.
 
     Raises:
-        PrunecvtError: as ``slim`` does for the first point that fails.
+        PrunecvtError: as ``slim`` does for the first point that fails; an OutputError where the
+            folder cannot be made or written to.
     """
     if not points or jobs < 1:
         raise UsageError("E201", "a sweep needs an amount and a job or more", help="give --ratios")
     watch, shared = Stopwatch(), {**options, "force": True, "bench": False}
     for point in points:
         Options.of({**shared, **point.options})
-    folder.mkdir(parents=True, exist_ok=True)
+    documents = [folder / "sweep.json", folder / "sweep.html"]
+    _make(folder)
+    check_targets(documents, force=True)
     places = {point.name: folder / f"{model.stem}_{point.stem}.onnx" for point in points}
     series, tell = _Series(model, file_sha256(model), points, places, shared), progress or _silent
     reports = _made(series, jobs, tell)
@@ -102,10 +108,22 @@ def sweep(
     timed = {name: options[name] for name in ("threads", "seed", "input_shape") if name in options}
     _, rows = bench_files(files, backend, timed, _racing(tell))
     result = _result(series, reports, rows, watch)
-    (folder / "sweep.json").write_text(result.model_dump_json(indent=1) + "\n", "utf-8")
-    page = render_sweep_html(result)
-    (folder / "sweep.html").write_bytes(page.encode("utf-8", "replace"))
+    texts = result.model_dump_json(indent=1) + "\n", render_sweep_html(result)
+    encoded = [text.encode("utf-8", "replace") for text in texts]
+    write_set([from_bytes(*part) for part in zip(documents, encoded, strict=True)], force=True)
     return result
+
+
+def _make(folder: Path) -> None:
+    """Makes the folder where it is not there.
+
+    Raises:
+        OutputError: E703 to E706, it cannot be made.
+    """
+    with reported(folder):
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 @dataclass(frozen=True)
@@ -187,9 +205,11 @@ def _there(path: Path, sha256: str, options: Options) -> Report | None:
         report = Report.model_validate_json(path.with_suffix(".report.json").read_bytes())
     except (OSError, ValidationError):
         return None
-    wanted = json.loads(json.dumps(options.settings()))
-    alike = {k: v for k, v in wanted.items() if k not in _IDLE} == {
-        k: v for k, v in report.settings.items() if k not in _IDLE
+    wanted, target = json.loads(json.dumps(options.settings())), options.budget.target
+    timed = target is not None and target.currency == "latency"  # threads decide what meets it
+    idle = {*_IDLE} - ({"threads"} if timed else set())
+    alike = {k: v for k, v in wanted.items() if k not in idle} == {
+        k: v for k, v in report.settings.items() if k not in idle
     }
     written = report.output.onnx
     whole = path.is_file() and written is not None and file_sha256(path) == written.sha256

@@ -29,8 +29,8 @@ class TrimOptions:
     Attributes:
         tolerance: filters, input channels, kernel borders, gammas and factors count as zero that
             hold nothing larger in absolute value, BatchNormalization folded; 0 is exact.
-        blocks: so many residual blocks go, by the error that dropping one alone makes, over its
-            price; needs ``calib``.
+        blocks: so many residual blocks go, one by one, by what dropping it adds to the error, over
+            its price; needs ``calib``.
         macs: instead, blocks go until this share of the multiply-accumulates is left.
         price: what a block costs: ``macs`` counted, or ``latency`` measured in onnxruntime.
         sparsity: this share of the weights is masked, the smallest; no kernel gets faster by it.
@@ -101,6 +101,11 @@ def _check(options: TrimOptions) -> None:
         if getattr(options, name) not in get_args(kind):
             text = " or ".join(get_args(kind))
             raise UsageError("E201", f"{name} is '{getattr(options, name)}'", help=f"it is {text}")
+    _check_conflicts(options)
+
+
+def _check_conflicts(options: TrimOptions) -> None:
+    """Refuses what contradicts, and what says nothing by itself."""
     if options.blocks is not None and options.macs is not None:
         raise UsageError(
             "E207", "--blocks and --macs each say how much goes", help="leave one of them out"
@@ -108,6 +113,10 @@ def _check(options: TrimOptions) -> None:
     if options.price != "macs" and options.blocks is None and options.macs is None:
         raise UsageError(
             "E207", "--price says nothing without --blocks or --macs", help="leave it out"
+        )
+    if options.sparsity_scope != "layer" and not options.sparsity:
+        raise UsageError(
+            "E207", "--sparsity-scope says nothing without --sparsity", help="leave it out"
         )
 
 

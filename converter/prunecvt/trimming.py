@@ -6,6 +6,8 @@ asked for), to a tenth of ``rtol``.
 
 from __future__ import annotations
 
+import fnmatch
+import glob
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -37,15 +39,18 @@ from prunecvt.trim_options import TrimOptions
 from prunecvt.writing.staged_model import staged
 from prunecvt_passes import pipeline
 from prunecvt_passes.budget import Budget, Removal, check
-from prunecvt_passes.groups import Groups
+from prunecvt_passes.flow import trace
+from prunecvt_passes.groups import Groups, solve
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Dense, Source, normalise
 from prunecvt_passes.pipeline import Facts, Pass
 from prunecvt_passes.plan import write_down
 from prunecvt_passes.recovery.calibration import Calibration
+from prunecvt_passes.rules import RULES
 from prunecvt_passes.trim.exact import Cleaned, clean
 from prunecvt_passes.trim.lossy import Lossy, TrimRequest, lose
 from prunecvt_passes.trim.sparsity import compressed_bytes, nonzero
+from prunecvt_passes.units import Units
 
 _SCHEDULE = Schedule(sessions=3, rounds=7)
 _SHARE = 0.1  # of rtol, for what is exact
@@ -71,11 +76,12 @@ class Trimmed:
 
     @property
     def changed(self) -> bool:
-        """Whether anything went."""
+        """Whether anything went, or was set to zero."""
         cleaned = self.cleaned
         kernels = any(each.before != each.after for each in cleaned.kernels)
         gone = cleaned.removal.removed.any() or cleaned.dropped or kernels
-        return bool(gone or self.lossy.taken or self.options.sparsity)
+        lossy = self.lossy
+        return bool(gone or lossy.taken or lossy.silenced or self.options.sparsity)
 
 
 def drop_and_mask(
@@ -125,9 +131,40 @@ class Pricing:
     probing: Probing
 
 
-def clean_up(source: Source, lossy: Lossy, budget: Budget, request: TrimRequest) -> Cleaned:
+@dataclass(frozen=True)
+class Limits:
+    """The budget, with names as they are once BatchNormalization is folded."""
+
+    budget: Budget
+
+
+def check_limits(dense: Dense, budget: Budget) -> Limits:
+    """The pass that holds patterns and multiples against the layers of the model as it came.
+
+    A convolution makes what the BatchNormalization behind it made, once that is folded: what is
+    kept by the name of its tensor is kept by that name too.
+
+    Raises:
+        UsageError: E212, a number out of range; E213, a pattern that matches nothing.
+    """
+    graph = dense.graph
+    check(solve(trace(graph, RULES, Units())), budget)
+    folded = {}
+    for node in graph.nodes:
+        reader = graph.only_reader(node.outputs[0]) if node.outputs else None
+        if reader is not None and reader[0].op == "BatchNormalization":
+            folded[node.outputs[0]] = reader[0].outputs[0]
+
+    def also(patterns: tuple[str, ...]) -> tuple[str, ...]:
+        made = (folded[n] for pattern in patterns for n in fnmatch.filter(folded, pattern))
+        return tuple(dict.fromkeys((*patterns, *map(glob.escape, made))))
+
+    return Limits(replace(budget, keep=also(budget.keep), only=also(budget.only)))
+
+
+def clean_up(source: Source, lossy: Lossy, limits: Limits, request: TrimRequest) -> Cleaned:
     """The pass that removes what the outputs do not depend on."""
-    return clean(lossy.dense, source, budget, request.inexact, lossy.made)
+    return clean(lossy.dense, source, limits.budget, request.inexact, lossy.made)
 
 
 def take_cleaned(cleaned: Cleaned) -> Model:
@@ -173,9 +210,9 @@ def trim_in_memory(
     facts, sha256, path = load_facts(model, options)
     facts.put(trim.request(options))
     facts.put(Pricing(trim.price == "latency", facts.get(Probing)))
-    pipeline.run((normalise, calibrate, drop_and_mask, clean_up, take_cleaned), facts, progress)
+    passes: list[Pass] = [normalise, check_limits, calibrate, drop_and_mask, clean_up, take_cleaned]
+    pipeline.run(passes, facts, progress)
     lossy, cleaned, source = facts.get(Lossy), facts.get(Cleaned), facts.get(Source)
-    check(cleaned.groups, options.budget)
     facts.put(cleaned.groups)
     facts.put(cleaned.removal)
     weights = nonzero(facts.get(Dense).graph)
@@ -185,7 +222,7 @@ def trim_in_memory(
         weights = nonzero(lossy.dense.graph)
     settings = trim.settings(options)
     facts.put(Trimmed(trim, settings, lossy, cleaned, weights, sizes))
-    passes: list[Pass] = []
+    passes = []
     if options.verify:
         passes = [check_contract, make_trials, run_slimmed]
         passes += [compare_original] if cleaned.inexact else [compare_exact, compare_original]

@@ -47,9 +47,11 @@ def report(
     terminal = Terminal.of(False, 0, no_color)
     if format == "auto":
         format = (output.suffix[1:] if output is not None else "") or "md"
-    render = renderer(format, terminal)  # refuses what is no format before it reads
-    found = read_document(path)
-    text = render(found) if isinstance(found, Report) else sweep_text(found, format, terminal)
+    found = read_document(path)  # what formats there are follows from what it is
+    if isinstance(found, Report):
+        text = renderer(format, terminal)(found)
+    else:
+        text = sweep_text(found, format, terminal)
     if output is None:
         write(text)
         return

@@ -21,6 +21,7 @@ WIDTH, HEIGHT = 400.0, 280.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 390.0, 26.0, 238.0
 LABEL_LENGTH = 24
 _LETTER, _LINE = 7.0, 13.0  # of a label, in units: a generous width, and the height
+_LARGEST = 1e9  # of what is drawn to scale; larger values lie at the edge
 _SIZES = {"front": 4.5, "beaten": 3.5, "whole": 5.0}
 _FRAME = Markup(
     '<svg class="pareto" viewBox="0 0 400 280" role="img" aria-labelledby="{key}-title {key}-desc">'
@@ -103,7 +104,7 @@ class _Scale:
 
     @staticmethod
     def of(values: Sequence[float], axis: Axis, start: float, end: float) -> _Scale:
-        low, high = min(values), max(values)
+        low, high = (min(max(f(values), -_LARGEST), _LARGEST) for f in (min, max))
         low = min(low, high - axis.span)
         room = 0.09 * (high - low) or 0.05 * abs(high) or 1.0
         return _Scale(low - room, high + room, start, end)

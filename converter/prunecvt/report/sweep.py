@@ -11,7 +11,7 @@ from prunecvt.report.front import undominated
 from prunecvt.report.latency_rows import LatencyRow
 from prunecvt.report.record import Record
 from prunecvt.report.schema import Environment, Report, Run, Tool
-from prunecvt.report.wording import plural, samples
+from prunecvt.report.wording import UNKNOWN, percent, plural, samples
 
 Quality = Literal["top1", "agreement", "cosine"]
 
@@ -87,6 +87,12 @@ class SweepReport(Record):
     def measure(self) -> Quality | None:
         """What quality is here; None where no point has any."""
         return next((point.measure for point in self.points if point.measure), None)
+
+    def shown(self, value: float | None) -> str:
+        """A quality as people read it: a share in per cent, or a cosine."""
+        if value is None:
+            return UNKNOWN
+        return f"{value:.5f}" if self.measure == "cosine" else percent(value, 2)
 
 
 def _quality(report: Report) -> tuple[float | None, Quality | None]:

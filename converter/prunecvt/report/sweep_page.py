@@ -29,7 +29,7 @@ def render_sweep_html(report: SweepReport) -> str:
         headline=headline(report),
         measure=MEASURES.get(report.measure or "", "quality"),
         beside=_BESIDE.get(report.measure or "", ""),
-        shown=lambda value: quality(report, value),
+        shown=report.shown,
         runtimes=runtimes(report),
         panels=[(name, panel(report, place)) for place, name in enumerate(runtimes(report))],
         best=[point for point in report.points if point.best],
@@ -51,13 +51,6 @@ def runtimes(report: SweepReport) -> list[str]:
     return [wording.runtime(row) for row in report.points[0].latency] if report.points else []
 
 
-def quality(report: SweepReport, value: float | None) -> str:
-    """A quality as people read it: a share in per cent, or a cosine."""
-    if value is None:
-        return wording.UNKNOWN
-    return f"{value:.5f}" if report.measure == "cosine" else wording.percent(value, 2)
-
-
 def headline(report: SweepReport) -> str:
     """One sentence: what there is to choose from."""
     best = sorted((point for point in report.points if point.best), key=lambda each: each.ratio)
@@ -69,10 +62,10 @@ def headline(report: SweepReport) -> str:
     measure = MEASURES[report.measure or "cosine"]
     ends = [best[-1], best[0]] if len(best) > 1 else best
     said = "from " * (len(ends) > 1) + " to ".join(
-        f"{speed(p.ratio)} at {quality(report, p.quality)} {measure}" for p in ends
+        f"{speed(p.ratio)} at {report.shown(p.quality)} {measure}" for p in ends
     )
     told = report.measure == "top1" and report.original is not None
-    given = f"; the original has {quality(report, report.original)}" if told else ""
+    given = f"; the original has {report.shown(report.original)}" if told else ""
     beats = "one that no other beats" if len(best) == 1 else f"{len(best)} that no other beats"
     return f"{number}, {beats}: {said}{given}."
 
@@ -115,7 +108,7 @@ def panel(report: SweepReport, place: int) -> Markup | None:
     front = undominated([*pairs, *whole])
     dots = [_dot(report, point, place, best) for point, best in zip(points, front, strict=False)]
     if report.original is not None:
-        said = f"the original: {quality(report, report.original)}"
+        said = f"the original: {report.shown(report.original)}"
         dots.append(Dot("original", said, 1.0, report.original, "whole"))
     measure, share = MEASURES[report.measure or "cosine"], report.measure != "cosine"
     name = runtimes(report)[place]
@@ -139,7 +132,7 @@ def _drawable(report: SweepReport, point: SweepPoint, place: int) -> bool:
 
 def _dot(report: SweepReport, point: SweepPoint, place: int, best: bool) -> Dot:
     row = point.latency[place]
-    said = f"{point.name}: latency {wording.percent(row.ratio)}, {quality(report, point.quality)}"
+    said = f"{point.name}: latency {wording.percent(row.ratio)}, {report.shown(point.quality)}"
     said += ", on the front" if best else ", beaten"
     return Dot(
         label=point.name,
@@ -161,7 +154,7 @@ def sweep_markdown(report: SweepReport) -> str:
     for point in report.points:
         ratios = [f"{row.ratio:.3f}" for row in point.latency]
         name = code(point.name) + (" (missed)" if point.missed else "")
-        cells = [wording.percent(point.macs), *ratios, quality(report, point.quality)]
+        cells = [wording.percent(point.macs), *ratios, report.shown(point.quality)]
         lines.append(_row([name, *cells, "yes" if point.best else ""]))
     return "\n".join([*lines, "", "Latency is over the original's; below 1 is faster.", ""])
 

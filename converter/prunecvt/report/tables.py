@@ -156,15 +156,13 @@ def sweep_table(report: SweepReport) -> Sheet:
     def build(width: int, plain: bool) -> RenderableType:
         table = _table(plain)
         table.add_column("", no_wrap=True)
-        measure = next((point.measure for point in report.points if point.measure), "quality")
+        measure = report.measure or "quality"
         runtimes = [wording.runtime(row) for row in report.points[0].latency]
         for heading in ("MACs left", *(name.split(",")[0] for name in runtimes), measure, "best"):
             table.add_column(heading, justify="right", no_wrap=True)
         for point in report.points:
             ratios = [f"{row.ratio:.3f}{_flags(row)}" for row in point.latency]
-            quality = (
-                wording.UNKNOWN if point.quality is None else wording.percent(point.quality, 2)
-            )
+            quality = report.shown(point.quality)
             cells = [wording.percent(point.macs), *ratios, quality, "*" if point.best else ""]
             name = f"{point.name} (missed)" if point.missed else point.name
             table.add_row(_text(name, plain), *cells)

@@ -37,12 +37,14 @@ class StayedRow(Record):
 class BlockRow(Record):
     """A residual block: the outputs' error if it alone goes, on held-out data, and what it costs.
 
-    ``error`` is squared, over the variance of the outputs. ``cost`` is in ``unit``, for one sample.
+    Errors are squared, over the variance of the outputs; ``together`` is that with all that went
+    before it, None where the block stays. ``cost`` is in ``unit``, for one sample.
     """
 
     tensor: str
     error: float
     top1_agree: float | None
+    together: float | None = None
     cost: float
     unit: Literal["MACs", "ms"]
     dropped: bool
@@ -63,11 +65,13 @@ class MaskRow(Record):
 
 
 class TrimRow(Record):
-    """What went. ``constants`` counts channels that held another constant than zero where they were
+    """What went. ``silenced`` counts structures below ``tolerance`` that were set to zero,
+    ``constants`` channels that held another constant than zero where they were
     read, ``inexact`` those of them that are off at padded borders, ``carried`` those that another
     constant channel stands for."""
 
     tolerance: float
+    silenced: int = 0
     constants: int
     inexact: int
     carried: int
@@ -93,6 +97,11 @@ def trim_lines(row: TrimRow) -> list[str]:
     if row.blocks:
         gone = sum(each.dropped for each in row.blocks)
         lines.append(f"blocks: {gone} of {len(row.blocks)} went")
+    if row.silenced:
+        lines.append(
+            f"filters, input channels, kernel borders and factors set to zero, for none of them "
+            f"holds more than {row.tolerance:g}: {row.silenced}"
+        )
     lines += _few(
         [
             f"branch {each.tensor} {'is zero' if each.zero else 'is constant'}: "
@@ -122,7 +131,10 @@ def _few(lines: list[str], noun: str) -> list[str]:
 def _block_line(row: BlockRow) -> str:
     agree = "" if row.top1_agree is None else f", agreement {row.top1_agree:.1%}"
     cost = f"{row.cost:.3g} ms" if row.unit == "ms" else f"{row.cost / 1e6:.3g} M MACs"
-    return f"block {row.tensor} went: alone an error of {row.error:.2e}{agree}; {cost}"
+    text = f"block {row.tensor} went: alone an error of {row.error:.2e}{agree}"
+    if row.together is not None and row.together != row.error:
+        text += f", with those before it {row.together:.2e}"
+    return f"{text}; {cost}"
 
 
 def _kernel_line(row: KernelRow) -> str:

@@ -51,6 +51,7 @@ def trim_row(trimmed: Trimmed) -> TrimRow:
     cleaned = trimmed.cleaned
     return TrimRow(
         tolerance=trimmed.options.tolerance,
+        silenced=trimmed.lossy.silenced,
         constants=cleaned.constant,
         inexact=cleaned.inexact,
         carried=cleaned.carried,
@@ -77,18 +78,23 @@ def trim_row(trimmed: Trimmed) -> TrimRow:
 
 
 def _blocks(trimmed: Trimmed) -> list[BlockRow]:
-    gone = {each.block.tensor for each in trimmed.lossy.taken}
+    gone = {each.block.tensor: each.together for each in trimmed.lossy.taken}
     return [
         BlockRow(
             tensor=each.block.tensor,
             error=min(each.error, UNBOUNDED),
             top1_agree=each.agreement,
+            together=_bounded(gone.get(each.block.tensor)),
             cost=each.cost,
             unit="ms" if each.unit == "ms" else "MACs",
             dropped=each.block.tensor in gone,
         )
         for each in trimmed.lossy.trials
     ]
+
+
+def _bounded(error: float | None) -> float | None:
+    return None if error is None else min(error, UNBOUNDED)
 
 
 def _mask(trimmed: Trimmed) -> MaskRow | None:

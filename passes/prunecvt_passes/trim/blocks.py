@@ -2,7 +2,7 @@
 
 A block is a sum y = x + F(x) of tensors of one shape, where all that only F reads can go. It is
 dropped as y = x + E[F(x)], the mean per channel over calibration data, for no constant is nearer.
-Blocks are taken by the error of the outputs when one alone is dropped, over what it costs to run.
+They go one by one: the next is what adds least to the error of the outputs, over its cost to run.
 (Huang & Wang, 2018, "Data-driven sparse structure selection", learn which to take by scaling each;
 here they are tried out.)
 """
@@ -10,7 +10,7 @@ here they are tried out.)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -26,6 +26,7 @@ from prunecvt_passes.recovery.measure import outputs_of
 from prunecvt_passes.recovery.recover import judge
 from prunecvt_passes.rules import RULES
 from prunecvt_passes.trim.geometry import CONVOLUTIONS, WEIGHTED, Floats
+from prunecvt_passes.trim.open_axes import told_apart
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Block:
         tensor: what it makes.
         nodes: indices of the nodes that only it needs.
         macs: multiply-accumulates of these, at the sizes of the graph's shapes.
-        axis: the channels' axis of what it makes.
+        axis: the channels' axis of what it makes; None where that has no fixed size, so that one
+            mean stands for all of it.
     """
 
     sum: int
@@ -46,7 +48,7 @@ class Block:
     tensor: str
     nodes: frozenset[int]
     macs: int
-    axis: int
+    axis: int | None
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Trial:
         agreement: share of samples with the same class; None where the outputs are no classes.
         cost: what running it costs, in ``unit``.
         unit: ``ms`` or ``MACs``.
+        together: of a block that went, the error with those that went before it; else None.
     """
 
     block: Block
@@ -68,11 +71,7 @@ class Trial:
     agreement: float | None
     cost: float
     unit: str = "MACs"
-
-    @property
-    def price(self) -> float:
-        """Error per unit of cost: the lowest goes first."""
-        return self.error / self.cost if self.cost > 0 else np.inf
+    together: float | None = None
 
 
 def find_blocks(graph: Graph) -> list[Block]:
@@ -85,6 +84,7 @@ def find_blocks(graph: Graph) -> list[Block]:
             continue
         shape = graph.shape(node.outputs[0])
         alike = shape is not None and all(graph.shape(name) == shape for name in node.inputs)
+        alike = alike and told_apart(graph, node.inputs)
         if not alike or graph.shapes.dtypes.get(node.outputs[0]) != onnx.TensorProto.FLOAT:
             continue
         for place in (1, 0):
@@ -123,21 +123,40 @@ def _only_for(graph: Graph, node: Node, tensor: str) -> set[int]:
     return inside
 
 
-def _axis(graph: Graph, tensor: str) -> int:
-    """The channels' axis: 1 behind a convolution or a BatchNormalization, else the last."""
-    shape = graph.shape(tensor) or ()
-    maker = graph.producer.get(tensor)
-    while maker is not None and maker.inputs:
+def _axis(graph: Graph, tensor: str) -> int | None:
+    """The channels' axis of a branch; None where its size is open."""
+    axis = _channels(graph, tensor)
+    return None if axis < 0 or graph.dynamic(tensor)[axis] else axis
+
+
+def _channels(graph: Graph, tensor: str) -> int:
+    """Axis 1 of a convolution or a BatchNormalization, the last of a product, else the last.
+
+    It is followed through Transpose, and through what leaves the first two axes as they are.
+    """
+    rank, name = len(graph.shape(tensor) or ()), tensor
+    places = list(range(rank))  # of the axes of ``name`` in ``tensor``
+    maker = graph.producer.get(name)
+    while maker is not None and maker.inputs and len(places) > 1:
         if maker.op in (*CONVOLUTIONS, "BatchNormalization"):
-            return 1
-        if maker.op in WEIGHTED or graph.shape(maker.outputs[0]) != shape:
+            return places[1]
+        if maker.op in WEIGHTED:
+            return places[-2 if graph.is_initializer(maker.inputs[0]) else -1]
+        name, made = maker.inputs[0], graph.shape(name) or ()
+        given = graph.shape(name) or ()
+        if maker.op == "Transpose":
+            order = list(maker.attributes.get("perm", range(len(places))[::-1]))
+            places = [places[order.index(axis)] for axis in range(len(order))]
+        elif given[:2] != made[:2]:
             break
-        maker = graph.producer.get(maker.inputs[0])
-    return len(shape) - 1
+        elif len(given) != len(made):  # the others are merged, or split
+            places = places[:2] + places[-1:] * (len(given) - 2)
+        maker = graph.producer.get(name)
+    return rank - 1
 
 
 def means(graph: Graph, blocks: Sequence[Block], feeds: Sequence[Feed]) -> list[Floats]:
-    """Mean per channel of what each block makes."""
+    """Mean per channel of what each block makes; a single one where no axis is the channels'."""
     names = [block.tensor for block in blocks]
     opened = runtime.session(showing(graph.model, names))
     sums: list[Floats] = [np.zeros(1) for _ in blocks]
@@ -145,7 +164,9 @@ def means(graph: Graph, blocks: Sequence[Block], feeds: Sequence[Feed]) -> list[
     for feed in feeds:
         values = runtime.run_session(opened, feed, names)
         for place, block in enumerate(blocks):
-            rows: Array = np.moveaxis(values[block.tensor], block.axis, -1)
+            rows: Array = values[block.tensor][..., None]
+            if block.axis is not None:
+                rows = np.moveaxis(values[block.tensor], block.axis, -1)
             flat = rows.reshape(-1, rows.shape[-1])
             sums[place] = sums[place] + flat.sum(0, dtype=np.float64)
             count[place] += len(flat)
@@ -168,6 +189,7 @@ def drop_blocks(graph: Graph, dropped: Sequence[tuple[Block, Floats]]) -> tuple[
 
 
 Timing = Callable[[Mapping[str, Model]], Mapping[str, float]]
+Joint = Callable[[Sequence[Trial], Trial], float]
 
 
 def try_blocks(
@@ -204,25 +226,56 @@ def try_blocks(
 
 
 def choose_blocks(
-    trials: Sequence[Trial], number: int | None, macs: float | None, whole: int, batch: int
+    trials: Sequence[Trial],
+    number: int | None,
+    macs: float | None,
+    whole: int,
+    batch: int,
+    judged: Joint,
 ) -> list[Trial]:
-    """The blocks that go: the cheapest error first, none inside another.
+    """The blocks that go, in the order of the graph, with the error of those that went until then.
+
+    Greedy: first the one of least error for its cost, then, of what is left, the one that adds the
+    least to the error of all that went, for its cost; none inside another.
 
     Args:
-        trials: what each costs.
+        trials: what each costs alone.
         number: how many, or None.
         macs: the share of the multiply-accumulates that may be left, or None.
         whole: multiply-accumulates of the model, of one sample.
         batch: the batch that those of the blocks are counted for.
+        judged: as ``joint_error`` makes it.
     """
     taken: list[Trial] = []
-    left = float(whole)
-    for trial in sorted(trials, key=lambda t: (t.price, t.block.sum)):
+    left, error = float(whole), 0.0
+    while True:
         enough = number is not None and len(taken) >= number
-        if enough or (macs is not None and left <= macs * whole + 1e-9):
+        gone = frozenset[int]().union(*(each.block.nodes for each in taken))
+        rest = [each for each in trials if not each.block.nodes & gone]
+        if enough or not rest or (macs is not None and left <= macs * whole + 1e-9):
             break
-        if any(trial.block.nodes & other.block.nodes for other in taken):
-            continue
-        taken.append(trial)
-        left -= trial.block.macs / max(batch, 1)
+        tried = [replace(each, together=judged(taken, each)) for each in rest]
+        best = min(tried, key=lambda t: (_added(t, error), t.block.sum))
+        error = best.together if best.together is not None else error
+        taken.append(best)
+        left -= best.block.macs / max(batch, 1)
     return sorted(taken, key=lambda t: t.block.sum)
+
+
+def _added(trial: Trial, before: float) -> float:
+    """What a block adds to an error, per unit of its cost."""
+    added = trial.error if trial.together is None else trial.together - before
+    return added / trial.cost if trial.cost > 0 and np.isfinite(added) else np.inf
+
+
+def joint_error(graph: Graph, calibration: Calibration) -> Joint:
+    """What gives the outputs' error without some blocks and one more, on held-out data."""
+    expected = outputs_of(graph.model, calibration.held_out)
+
+    def judged(taken: Sequence[Trial], another: Trial) -> float:
+        if not taken:
+            return another.error
+        gone = [(each.block, each.mean) for each in (*taken, another)]
+        return judge(expected, drop_blocks(graph, gone)[0], calibration).error
+
+    return judged

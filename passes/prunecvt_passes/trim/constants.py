@@ -17,6 +17,7 @@ from prunecvt_passes.model import Model
 from prunecvt_passes.rules import RULES
 from prunecvt_passes.trim.bias import add_bias, receiver
 from prunecvt_passes.trim.geometry import Floats
+from prunecvt_passes.trim.open_axes import told_apart
 from prunecvt_passes.trim.still import still
 
 
@@ -67,7 +68,8 @@ def _free(graph: Graph, node: Node, place: int) -> bool:
         return False
     shape = graph.shape(node.outputs[0])
     others = [n for k, n in enumerate(node.inputs) if k != place and n and n != node.inputs[place]]
-    return any(graph.shape(n) == shape and not graph.is_initializer(n) for n in others)
+    left = [n for n in others if graph.shape(n) == shape and not graph.is_initializer(n)]
+    return any(told_apart(graph, (n, node.inputs[place])) for n in left)
 
 
 def absorb_sums(graph: Graph, made: frozenset[str]) -> Model:

@@ -85,7 +85,8 @@ class Taps:
             return None
         if node.op == "Gemm":
             rows = weight if node.attributes.get("transB", 0) else weight.T
-            plain = (rows * node.attributes.get("alpha", 1.0))[None].astype(np.float64)
+            with np.errstate(all="ignore"):
+                plain = (rows * node.attributes.get("alpha", 1.0))[None].astype(np.float64)
             return Taps(np.abs(plain), plain)
         if node.op == "MatMul":
             plain = weight.T[None].astype(np.float64)
@@ -95,4 +96,5 @@ class Taps:
         split = flat.reshape(blocks, -1, *flat.shape[1:])
         if node.op == "ConvTranspose":
             split = split.swapaxes(1, 2)
-        return Taps(np.abs(split).max(-1), split.sum(-1))
+        with np.errstate(all="ignore"):  # weights may be NaN or infinite
+            return Taps(np.abs(split).max(-1), split.sum(-1))

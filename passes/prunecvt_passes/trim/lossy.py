@@ -14,7 +14,14 @@ from prunecvt_passes.fold import fold_batch_norms
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.recovery.calibration import Calibration
-from prunecvt_passes.trim.blocks import Timing, Trial, choose_blocks, drop_blocks, try_blocks
+from prunecvt_passes.trim.blocks import (
+    Timing,
+    Trial,
+    choose_blocks,
+    drop_blocks,
+    joint_error,
+    try_blocks,
+)
 from prunecvt_passes.trim.exact import sized
 from prunecvt_passes.trim.sparsity import MaskScope, mask_weights, silence
 
@@ -61,12 +68,14 @@ class Lossy:
         made: names of the constants that stand for blocks.
         trials: every block with what its loss alone costs; empty where none were to go.
         taken: those that went.
+        silenced: structures that were not zero and are, by the tolerance.
     """
 
     dense: Dense
     made: frozenset[str] = frozenset()
     trials: tuple[Trial, ...] = ()
     taken: tuple[Trial, ...] = ()
+    silenced: int = 0
 
 
 def lose(
@@ -88,8 +97,9 @@ def lose(
         model, made = drop_blocks(dense.graph, [(each.block, each.mean) for each in taken])
         dense = _with(dense, model)
     dense = _with(dense, mask_weights(dense.graph, request.sparsity, request.mask_scope))
-    dense = _with(dense, silence(dense.graph, request.tolerance))
-    return Lossy(dense, frozenset(made), tuple(trials), tuple(taken))
+    model, silenced = silence(dense.graph, request.tolerance)
+    dense = _with(dense, model)
+    return Lossy(dense, frozenset(made), tuple(trials), tuple(taken), silenced)
 
 
 def _with(dense: Dense, model: Model) -> Dense:
@@ -109,7 +119,8 @@ def _chosen(
         )
     trials = try_blocks(dense.graph, dense.batch, calibration, timing)
     whole = cost(dense.graph, dense.batch).macs
-    taken = choose_blocks(trials, request.blocks, request.macs, whole, dense.batch)
+    judged = joint_error(dense.graph, calibration)
+    taken = choose_blocks(trials, request.blocks, request.macs, whole, dense.batch, judged)
     if request.blocks is not None and len(taken) < request.blocks:
         raise UsageError(
             "E241",

@@ -38,21 +38,28 @@ def find_carriers(groups: Groups, readings: list[Reading], dead: Bools) -> Ints:
         classes = groups.class_of[reading.read.labels]
         easy = reading.silent(groups, none) | reading.absorbed(False)
         np.logical_or.at(bad, classes, ~easy & ~_merges(groups, reading, classes))
+    strength = _strength(groups, readings, bad)
     for group in groups.groups:
         members = group.classes[~bad[group.classes]]
         if members.size < 2:
             continue
-        strength = np.full(groups.total, np.inf)
-        for reading in readings:
-            classes = groups.class_of[reading.read.labels]
-            lost = reading.uneven & reading.lost(groups, none)
-            if (lost & np.isin(classes, members)).any():
-                there = np.nan_to_num(np.abs(reading.values))
-                np.minimum.at(strength, classes, there)
         best = members[np.argmax(strength[members])]
         if 0 < strength[best] < np.inf:
             carriers[members[members != best]] = best
     return carriers
+
+
+def _strength(groups: Groups, readings: list[Reading], bad: Bools) -> Floats:
+    """Class -> the least that readers see of it which miss some of its group; infinite if none."""
+    strength, none = np.full(groups.total, np.inf), np.zeros(groups.total, bool)
+    for reading in readings:
+        classes = groups.class_of[reading.read.labels]
+        group = groups.group_of[classes]
+        lost = reading.uneven & reading.lost(groups, none) & ~bad[classes]
+        ours = (group >= 0) & np.isin(group, group[lost])
+        there = np.nan_to_num(np.abs(reading.values[ours]))
+        np.minimum.at(strength, classes[ours], there)
+    return strength
 
 
 def _merges(groups: Groups, reading: Reading, classes: Ints) -> Bools:

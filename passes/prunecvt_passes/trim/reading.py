@@ -14,13 +14,23 @@ from prunecvt_passes.trim.still import along, padded, still
 
 @dataclass(frozen=True)
 class Reading:
-    """One read, by index along its axis: the constant there (NaN: none), and the taps if any."""
+    """One read, by index along its axis.
+
+    Attributes:
+        read: the read.
+        values: the constant there; NaN where there is none.
+        taps: of the reader's weight, where it has a constant one.
+        uneven: whether the reader sees zeros beside a constant.
+        outputs: what the reader makes.
+        takes: whether the reader's bias can take a constant: it has none, or a stored one.
+    """
 
     read: Read
     values: Floats
     taps: Taps | None
     uneven: bool
     outputs: str
+    takes: bool = True
 
     def silent(self, groups: Groups, dead: Bools) -> Bools:
         """Which inputs meet nothing but zeros, or outputs that go."""
@@ -32,13 +42,13 @@ class Reading:
         labels = axes[1 if self.read.node.op in CONVOLUTIONS else -1] if axes else None
         if labels is not None:
             live = 1.0 - dead[groups.class_of[labels]]
-        largest = (self.taps.largest * live.reshape(blocks, rows, 1)).max(1)
+        largest = np.where(live.reshape(blocks, rows, 1) > 0, self.taps.largest, 0.0).max(1)
         found: Bools = largest.ravel() == 0
         return found
 
     def absorbed(self, inexact: bool) -> Bools:
         """Which inputs hold a zero, or a constant that a bias can take."""
-        possible = self.taps is not None and (not self.uneven or inexact)
+        possible = self.taps is not None and self.takes and (not self.uneven or inexact)
         found: Bools = (self.values == 0) | (possible & ~np.isnan(self.values))
         return found
 
@@ -63,5 +73,6 @@ def readings_of(groups: Groups) -> list[Reading]:
         if taps is not None and taps.largest.shape[0] * taps.largest.shape[2] != values.size:
             taps = None
         uneven = node.op == "ConvTranspose" or (node.op == "Conv" and padded(graph, node))
-        readings.append(Reading(read, values, taps, uneven, node.outputs[0]))
+        takes = not node.input(2) or graph.is_initializer(node.input(2))
+        readings.append(Reading(read, values, taps, uneven, node.outputs[0], takes))
     return readings

@@ -55,43 +55,51 @@ def _masked(values: Array, share: float) -> Array:
     return found
 
 
-def silence(graph: Graph, tolerance: float) -> Model:
+def silence(graph: Graph, tolerance: float) -> tuple[Model, int]:
     """Returns the model with every structure zeroed that no entry of exceeds ``tolerance``.
+
+    The number is that of the structures which were not zero already.
 
     Structures are the filters of a weight, its input channels, the rows and columns of its kernels,
     gammas of BatchNormalization, and factors of a Mul; single small weights stay.
     """
     if tolerance <= 0:
-        return graph.model
+        return graph.model, 0
     found: dict[str, Array] = {}
+    counts: dict[str, int] = {}
     for node in graph.nodes:
         weight = weight_of(graph, node)
         if weight is not None:
             first = 2 if node.op in CONVOLUTIONS else weight.ndim
             axes = (0, 1, *range(first, weight.ndim))
-            found[node.inputs[1]] = _silenced(weight, axes, tolerance)
+            name = node.inputs[1]
+            found[name], counts[name] = _silenced(weight, axes, tolerance)
         elif node.op in ("BatchNormalization", "Mul"):
             for name in node.inputs[1:2] if node.op == "BatchNormalization" else node.inputs:
                 values = graph.constant(name)
                 if values is not None and is_float(values):
-                    found[name] = np.where(np.abs(values) <= tolerance, 0, values)
+                    small = np.abs(values) <= tolerance
+                    found[name] = np.where(small, 0, values)
+                    counts[name] = int((small & (values != 0)).sum())
     model = graph.model.copy()
     changed = {n: v for n, v in found.items() if not np.array_equal(v, graph.model.weights[n])}
     model.set_weights(
         {n: np.ascontiguousarray(v, graph.model.weights[n].dtype) for n, v in changed.items()}
     )
-    return model if changed else graph.model
+    return (model, sum(counts[n] for n in changed)) if changed else (graph.model, 0)
 
 
-def _silenced(weight: Array, axes: tuple[int, ...], tolerance: float) -> Array:
-    """Zeroes the slices along each axis that hold nothing larger."""
+def _silenced(weight: Array, axes: tuple[int, ...], tolerance: float) -> tuple[Array, int]:
+    """Zeroes the slices along each axis that hold nothing larger; how many were not zero."""
     values: Array = weight.copy()
-    sizes = np.abs(weight)
+    sizes, count = np.abs(weight), 0
     for axis in axes:
         others = tuple(k for k in range(weight.ndim) if k != axis)
         small = np.flatnonzero(sizes.max(others) <= tolerance)
-        values[(slice(None),) * axis + (small,)] = 0
-    return values
+        window = (slice(None),) * axis + (small,)
+        count += int((values[window] != 0).any(others).sum())
+        values[window] = 0
+    return values, count
 
 
 def nonzero(graph: Graph) -> tuple[int, int]:

@@ -45,7 +45,8 @@ def still(graph: Graph) -> Known:
     for node in graph.nodes:
         if node.scope or node.subgraphs or node.domain not in DEFAULT_DOMAINS:
             continue
-        made = _made(graph, node, found)
+        with np.errstate(all="ignore"):  # NaN is what is not known, of weights too
+            made = _made(graph, node, found)
         for name, values in zip(node.outputs, made, strict=False):
             settled = None if values is None or not name else _settled(graph, name, values)
             if settled is not None:
@@ -129,9 +130,10 @@ def _product(graph: Graph, node: Node, found: Known) -> Floats | None:
         return None
     given = line.reshape(blocks, 1, inputs)
     uneven = node.op == "ConvTranspose" or (spatial and padded(graph, node))
-    unknown = np.isnan(given) | ((given != 0) & uneven)
-    open_rows = ((taps.largest > 0) & unknown).any(-1)
-    sums = (taps.total * np.where(unknown, 0.0, given)).sum(-1)
+    finite = np.isfinite(taps.total)
+    unknown = ~np.isfinite(given) | ((given != 0) & uneven) | ~finite
+    open_rows = ((taps.largest != 0) & unknown).any(-1)
+    sums = (np.where(finite, taps.total, 0.0) * np.where(unknown, 0.0, given)).sum(-1)
     made: Floats = np.where(open_rows, np.nan, sums).reshape(blocks * outputs)
     rank = len(graph.shape(node.outputs[0]) or ())
     added = graph.model.weights[bias].astype(np.float64) if bias else np.zeros(1)

@@ -26,6 +26,7 @@ _PADDED = (
     "(--allow-inexact takes it)"
 )
 _ACROSS = "holds a constant that its reader has no bias for"
+_COMPUTED = "holds a constant that its reader has no room for: its bias is computed"
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _constants(
         classes = groups.class_of[reading.read.labels]
         filled = removed[classes] & reading.lost(groups, removed)
         gone[classes[filled]] = True
-        if reading.taps is None:
+        if reading.taps is None or not reading.takes:  # then only channels nobody reads miss it
             continue
         filled &= ~(reading.uneven & (carriers[classes] >= 0))
         if not filled.any():
@@ -156,7 +157,9 @@ def _constants(
         off[classes[filled]] |= reading.uneven
         blocks, rows, inputs = reading.taps.total.shape
         given = np.where(filled, reading.values, 0.0).reshape(blocks, 1, inputs)
-        shift = (reading.taps.total * given).sum(-1).reshape(blocks * rows)
+        with np.errstate(all="ignore"):  # other weights may be NaN or infinite
+            products = np.where(given != 0, reading.taps.total * given, 0.0)
+        shift = products.sum(-1).reshape(blocks * rows)
         found[reading.outputs] = found.get(reading.outputs, 0.0) + shift
     return found, gone, off
 
@@ -170,7 +173,7 @@ def _stayed(groups: Groups, readings: list[Reading], dead: Bools) -> list[Stayed
         silent = reading.silent(groups, dead)
         np.logical_or.at(open_class, classes, np.isnan(reading.values) & ~silent)
         stuck = ~silent & ~reading.absorbed(False) & ~np.isnan(reading.values)
-        why = _ACROSS if reading.taps is None else _PADDED
+        why = _ACROSS if reading.taps is None else _PADDED if reading.takes else _COMPUTED
         reasons.update(dict.fromkeys(classes[stuck].tolist(), why))
     by: dict[tuple[int, str], int] = {}
     for each, why in reasons.items():
