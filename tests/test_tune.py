@@ -201,27 +201,25 @@ def test_checkpoints_are_written_on_the_way(
     assert written == [1, 2, 3]
 
 
-def test_labels_are_learned_too() -> None:
+def accuracy(model: onnx.ModelProto, x: Any, labels: Any) -> float:
+    scores = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+    return float((scores.argmax(1) == labels).mean())
+
+
+def test_what_labels_teach_is_in_the_model() -> None:
     model = network()
     slim = slimmed(model)
     x = images()
     labels = np.full(len(x), 3)  # against the original, so that it shows
-    data = {"x": x, "labels": labels}
-    settings: dict[str, Any] = {"calib": None, "labels": data, "label_weight": 1.0, "hint": 0.0}
-    from prunecvt.bridge.tuning.losses import Objective  # what is learned is what is asked for
-
-    seen = []
-    usual = Objective.loss
-    with pytest.MonkeyPatch.context() as patched:
-
-        def loss(self: Objective, made: Any, right: Any, given: Any) -> Any:
-            found = usual(self, made, right, given)
-            seen.append(float(found.detach()))
-            return found
-
-        patched.setattr(Objective, "loss", loss)
-        tuned(model, slim, **settings)
-    assert seen[-1] < 0.5 * seen[0]
+    settings: dict[str, Any] = {"calib": None, "label_weight": 1.0, "hint": 0.0}
+    result = tuned(model, slim, labels={"x": x, "labels": labels}, **settings)
+    found = row(result)
+    assert found.compared == "labels"
+    assert found.best_step > 0
+    assert found.after.top1 is not None
+    assert found.after.top1 > 0.9
+    assert accuracy(slim, x, labels) < 0.5
+    assert accuracy(result.model, x, labels) > 0.9
 
 
 def test_numbers_are_learned_where_outputs_are_no_classes() -> None:
@@ -288,6 +286,29 @@ def test_what_tune_does_not_know_is_refused() -> None:
     ):
         with pytest.raises(UsageError, match=code):
             tuned(model, model, **options)
+
+
+@pytest.mark.parametrize(("steps", "epochs", "made"), [(30, 1, 5), (3, 2, 3), (None, 2, 10)])
+def test_the_least_of_steps_and_epochs_counts(steps: int | None, epochs: float, made: int) -> None:
+    model = network()
+    options = {"steps": steps, "epochs": epochs, "verify": False, "hint": 0.0}
+    assert row(tuned(model, slimmed(model), **options)).steps == made
+
+
+def test_only_outputs_of_held_out_data_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[set[str]] = []
+    usual = training.answers
+
+    def answers(*arguments: Any) -> Any:
+        kept.append(set(found := usual(*arguments)))
+        return found
+
+    monkeypatch.setattr(training, "answers", answers)
+    model = network()
+    result = tuned(model, slimmed(model), steps=1, verify=False)
+    assert row(result).hints
+    assert kept
+    assert all(names == {"scores"} for names in kept)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")

@@ -13,12 +13,14 @@ class HeldOut(Record):
     """How near the original a model is on held-out data.
 
     ``loss`` is the divergence in nats for classes (``divergence``), else the squared error over the
-    variance (``error``). The interval of the agreement is Wilson's.
+    variance (``error``); with labels (``labels``) the weighted mean of that and cross-entropy, and
+    ``top1`` is the share of right answers. The interval of the agreement is Wilson's.
     """
 
     loss: float
     top1_agree: float | None = None
     top1_agree_ci95: tuple[float, float] | None = None
+    top1: float | None = None
 
 
 class LookRow(Record):
@@ -27,6 +29,7 @@ class LookRow(Record):
     step: int
     loss: float
     top1_agree: float | None = None
+    top1: float | None = None
 
 
 class TuneRow(Record):
@@ -41,7 +44,7 @@ class TuneRow(Record):
     slim_sha256: str
     samples: int
     held_out: int
-    compared: Literal["divergence", "error"]
+    compared: Literal["divergence", "error", "labels"]
     before: HeldOut
     after: HeldOut
     accuracy: tuple[float, float] | None = None
@@ -56,7 +59,11 @@ class TuneRow(Record):
     torch_max_rel: float | None = None
 
 
-_NAMES = {"divergence": "divergence from the original", "error": "error against the original"}
+_NAMES = {
+    "divergence": "divergence from the original",
+    "error": "error against the original",
+    "labels": "loss against the original and labels",
+}
 
 
 def tune_lines(row: TuneRow) -> list[str]:
@@ -68,6 +75,8 @@ def tune_lines(row: TuneRow) -> list[str]:
         if after.top1_agree_ci95 is not None:
             low, high = after.top1_agree_ci95
             text += f" (95 % CI {low:.1%} to {high:.1%})"
+    if before.top1 is not None and after.top1 is not None:
+        text += f", right answers {before.top1:.1%} -> {after.top1:.1%}"
     lines = [f"{text} on {row.held_out:,} held-out samples"]
     if row.accuracy is not None and row.accuracy_change_ci95 is not None:
         low, high = (100 * each for each in row.accuracy_change_ci95)

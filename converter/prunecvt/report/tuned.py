@@ -49,13 +49,15 @@ def tune_row(tuned: Tuned) -> TuneRow:
         agree = each.agreement
         interval = None if agree is None else wilson(agree, held)
         loss = min(each.loss, UNBOUNDED)
-        qualities.append(HeldOut(loss=loss, top1_agree=agree, top1_agree_ci95=interval))
+        qualities.append(
+            HeldOut(loss=loss, top1_agree=agree, top1_agree_ci95=interval, top1=each.correct)
+        )
     return TuneRow(
         slim=tuned.slim,
         slim_sha256=tuned.sha256,
         samples=learned,
         held_out=held,
-        compared="error" if made.compared == "error" else "divergence",
+        compared=made.compared,
         before=qualities[0],
         after=qualities[1],
         accuracy=None if scored is None else (scored.before, scored.after),
@@ -67,7 +69,12 @@ def tune_row(tuned: Tuned) -> TuneRow:
         rate=made.recipe.rate,
         hints=list(made.hints),
         history=[
-            LookRow(step=step, loss=min(each.loss, UNBOUNDED), top1_agree=each.agreement)
+            LookRow(
+                step=step,
+                loss=min(each.loss, UNBOUNDED),
+                top1_agree=each.agreement,
+                top1=each.correct,
+            )
             for step, each in made.history
         ],
         torch_max_rel=tuned.torch_gap,

@@ -12,7 +12,7 @@ import torch
 
 from prunecvt.errors import UsageError
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass

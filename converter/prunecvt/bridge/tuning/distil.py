@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -19,9 +20,10 @@ from prunecvt.bridge.tuning.checkpoint import Checkpoint
 from prunecvt.bridge.tuning.hints import Places, chosen_hints, common_tensors
 from prunecvt.bridge.tuning.losses import Objective, targets_of
 from prunecvt.bridge.tuning.parallel import Processes
+from prunecvt.bridge.tuning.quality import Quality
 from prunecvt.bridge.tuning.samples import Samples, parted
 from prunecvt.bridge.tuning.teacher import teacher_of
-from prunecvt.bridge.tuning.training import Lesson, Quality, Recipe, Training
+from prunecvt.bridge.tuning.training import Lesson, Recipe, Training
 from prunecvt.bridge.weights import replaced
 from prunecvt.errors import UsageError
 from prunecvt.tune_options import TuneOptions
@@ -32,6 +34,7 @@ from prunecvt_passes.model import Model
 log = logging.getLogger("prunecvt")
 RATES = {"adamw": 5e-3, "sgd": 1e-3}
 EPOCHS = 30.0
+Compared = Literal["divergence", "error", "labels"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Distilled:
         minutes: of CPU time.
         history: step and quality, whenever it was measured.
         ended: why the run ended before its time; "".
-        compared: of the outputs: ``divergence`` or ``error``.
+        compared: of the outputs: ``divergence`` or ``error``; ``labels``: with cross-entropy.
         first: whether this process is the one that writes.
     """
 
@@ -63,7 +66,7 @@ class Distilled:
     minutes: float
     history: tuple[tuple[int, Quality], ...]
     ended: str
-    compared: str
+    compared: Compared
     first: bool = True
 
 
@@ -126,7 +129,6 @@ def _distilled(
         training.restore(replace(kept, path=path).read())
     training.run(kept, say if processes.first else _silent)
     log.info("tuned: held-out loss %.4g -> %.4g", training.first.loss, training.best.loss)
-    values = all(target.kind == "values" for target in objective.targets)
     return Distilled(
         model=replaced(pair.slim, training.weights),
         before=training.first,
@@ -139,7 +141,7 @@ def _distilled(
         minutes=training.spent / 60,
         history=tuple(training.history),
         ended=training.ended,
-        compared="error" if values else "divergence",
+        compared=_compared(objective, held),
         first=processes.first,
     )
 
@@ -175,6 +177,13 @@ def _objective(pair: Pair, learned: Samples, options: TuneOptions) -> Objective:
     return Objective(tuple(targets), hints, options.temperature, options.hint, options.label_weight)
 
 
+def _compared(objective: Objective, held: Samples) -> Compared:
+    if held.labels is not None:
+        return "labels"
+    values = all(target.kind == "values" for target in objective.targets)
+    return "error" if values else "divergence"
+
+
 def _student(slim: Model, objective: Objective, device: torch.device) -> GraphModule:
     shown = oracle.showing(slim, objective.tensors)
     student = to_module(shown, train=True).to(device)
@@ -186,10 +195,11 @@ def _student(slim: Model, objective: Objective, device: torch.device) -> GraphMo
 def _recipe(options: TuneOptions, total: int) -> Recipe:
     """The recipe, with the defaults of what was left open."""
     batch = min(options.batch, total)
-    steps = options.steps
-    if steps is None and (options.epochs is not None or options.minutes is None):
+    ends = [] if options.steps is None else [options.steps]
+    if options.epochs is not None or not (ends or options.minutes is not None):
         epochs = EPOCHS if options.epochs is None else options.epochs
-        steps = max(round(epochs * max(total // batch, 1)), 1)
+        ends.append(max(round(epochs * max(total // batch, 1)), 1))
+    steps = min(ends, default=None)
     rate = RATES[options.optimiser] if options.rate is None else options.rate
     return Recipe(
         options.optimiser,

@@ -57,9 +57,14 @@ def _of_onnxruntime(model: Model, names: Sequence[str], threads: int) -> Answer:
     return answer
 
 
-def answers(teacher: Answer, samples: Samples) -> dict[str, Tensor]:
-    """All tensors of a teacher for all samples, batch by batch."""
-    parts = [teacher(samples.at(k).inputs) for k in torch.arange(len(samples)).split(_AT_ONCE)]
+def answers(
+    teacher: Answer, samples: Samples, names: Sequence[str] | None = None
+) -> dict[str, Tensor]:
+    """Tensors of a teacher for all samples, batch by batch; only ``names`` are kept, or all."""
+    parts = []
+    for places in torch.arange(len(samples)).split(_AT_ONCE):
+        made = teacher(samples.at(places).inputs)
+        parts.append({name: made[name] for name in (made if names is None else names)})
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from prunecvt.bridge.module import GraphModule
 from prunecvt.bridge.tuning.augment import augmented
 from prunecvt.bridge.tuning.checkpoint import Checkpoint
-from prunecvt.bridge.tuning.losses import Objective, Target, classes_of, output_loss
+from prunecvt.bridge.tuning.losses import Objective
 from prunecvt.bridge.tuning.parallel import Processes
+from prunecvt.bridge.tuning.quality import Quality, quality_of
 from prunecvt.bridge.tuning.samples import Samples, batch_places
 from prunecvt.bridge.tuning.teacher import Answer, answers, remembered
 from prunecvt_passes.model import Array
@@ -68,20 +69,6 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Quality:
-    """How near the original's outputs are on held-out data.
-
-    Attributes:
-        loss: mean over the outputs: divergence in nats for classes, else squared error over the
-            variance.
-        agreement: share of samples of the same class; None where the first output is no classes.
-    """
-
-    loss: float
-    agreement: float | None
-
-
-@dataclass(frozen=True)
 class Lesson:
     """What is learned: from whom, on what, and what for."""
 
@@ -110,7 +97,8 @@ class Training:
         self.device = next(student.parameters()).device
         self.optimiser = _optimiser(student, recipe)
         self.known = None if recipe.augment else remembered(lesson.teacher, lesson.learned)
-        self.right = answers(lesson.teacher, lesson.held)
+        self.names = [target.name for target in lesson.objective.targets]
+        self.right = answers(lesson.teacher, lesson.held, self.names)
         self.step, self.spent, self.ended = 0, 0.0, ""
         self.first = self.quality()
         self.best, self.best_step = self.first, 0
@@ -143,19 +131,11 @@ class Training:
             raise
 
     def quality(self) -> Quality:
-        """How near the outputs are to the original's on held-out data."""
+        """What the weights are worth on held-out data."""
         self.student.eval()
-        made = answers(self._answer, self.lesson.held)
+        made = answers(self._answer, self.lesson.held, self.names)
         self.student.train()
-        targets = self.lesson.objective.targets
-        losses = [
-            output_loss(each, made[each.name].float(), self.right[each.name].float(), 1.0)
-            for each in targets
-        ]
-        return Quality(
-            float(torch.stack(losses).mean()),
-            agreement(targets[0], made[targets[0].name], self.right[targets[0].name]),
-        )
+        return quality_of(self.lesson.objective, made, self.right, self.lesson.held.labels)
 
     def state(self) -> dict[str, Any]:
         """All that a run needs to go on."""
@@ -165,7 +145,9 @@ class Training:
             "student": self.student.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "weights": {name: torch.from_numpy(v.copy()) for name, v in self.weights.items()},
-            "history": [(step, each.loss, each.agreement) for step, each in self.history],
+            "history": [
+                (step, each.loss, each.agreement, each.correct) for step, each in self.history
+            ],
             "best_step": self.best_step,
         }
 
@@ -197,8 +179,7 @@ class Training:
         else:
             right = {name: values[places] for name, values in self.known.items()}
         made = self._answer(inputs)
-        labels = None if "mixup" in recipe.augment else batch.labels
-        loss = lesson.objective.loss(made, right, labels)
+        loss = lesson.objective.loss(made, right, batch.labels)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if not bool(torch.isfinite(self.processes.mean(loss.detach()))):
@@ -222,7 +203,7 @@ class Training:
         """Keeps the weights where they are the best so far."""
         quality = self.quality()
         self.history.append((self.step, quality))
-        if quality.loss < self.best.loss and (quality.agreement or 0) >= _least(self.first):
+        if quality.exceeds(self.best, self.first):
             self.best, self.best_step = quality, self.step
             self.weights = self.student.weights()
 
@@ -231,20 +212,9 @@ class Training:
         text = f"tune: step {self.step}, held-out loss {quality.loss:.4g}"
         if quality.agreement is not None:
             text += f", agreement {quality.agreement:.1%}"
+        if quality.correct is not None:
+            text += f", right {quality.correct:.1%}"
         return text
-
-
-def agreement(target: Target, made: Tensor, right: Tensor) -> float | None:
-    """Share of samples whose largest score is of the same class; None for other outputs."""
-    if target.kind == "values":
-        return None
-    same = classes_of(target, made) == classes_of(target, right)
-    return float(same.double().mean())
-
-
-def _least(first: Quality) -> float:
-    """The agreement that weights must have to be taken: that of the given ones."""
-    return first.agreement or 0.0
 
 
 def _left(pace: tuple[float, float], reached: float) -> float | None:
