@@ -198,7 +198,7 @@ def test_checkpoints_are_written_on_the_way(
 
     monkeypatch.setattr(Checkpoint, "write", write)
     tuned(original, slim, tmp_path / "o.onnx", calib=data, steps=3, checkpoint_minutes=0)
-    assert written == [1, 2, 3]
+    assert written == [1, 2, 3, 3]  # the last one before the checks
 
 
 def accuracy(model: onnx.ModelProto, x: Any, labels: Any) -> float:
@@ -270,6 +270,9 @@ def test_a_model_of_another_original_is_refused() -> None:
     other.graph.output[0].type.tensor_type.shape.dim[1].dim_value = CLASSES + 1
     with pytest.raises(UsageError, match="E261"):
         tuned(model, other)
+    with pytest.raises(UsageError, match="E261") as caught:
+        tuned(slimmed(model), model)
+    assert "parameters" in caught.value.where
 
 
 def test_what_tune_does_not_know_is_refused() -> None:

@@ -13,19 +13,20 @@ from prunecvt.bridge import require_torch
 from prunecvt.calibration.source import calibration_feeds
 from prunecvt.checks import check_contract, compare_original, run_slimmed
 from prunecvt.errors import UsageError, VerifyError
-from prunecvt.evaluation.accuracy import EvaluationRequest, measure_accuracy
+from prunecvt.evaluation.accuracy import EvaluationRequest, check_evaluation, measure_accuracy
 from prunecvt.evaluation.labels import labelled_feeds
 from prunecvt.loading.load import Loadable, load
 from prunecvt.options import Options
 from prunecvt.report.schema import Accuracy
 from prunecvt.slimming import Slimmed, costs_of, file_sha256, load_facts
-from prunecvt.trials import Trials, make_trials
+from prunecvt.trials import Feed, Trials, make_trials
 from prunecvt.tune_options import TuneOptions
 from prunecvt_passes import pipeline
 from prunecvt_passes.budget import Removal
+from prunecvt_passes.graph import index
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Model
-from prunecvt_passes.normalise import Source
+from prunecvt_passes.normalise import Source, inline_functions
 from prunecvt_passes.pipeline import Facts
 from prunecvt_passes.plan import write_down
 from prunecvt_passes.recipes import ANALYSE
@@ -97,10 +98,11 @@ def tune_in_memory(
     source = facts.get(Source)
     _check_pair(source, slim)
     samples = _samples(source.model, request.options, options)
+    pipeline.run(ANALYSE, facts, progress)
+    _checked_before(facts, slim, options, progress)
     distilled = _distilled(request, (source.model, slim), samples, say)
     if not distilled.first:
         return None
-    pipeline.run(ANALYSE, facts, progress)
     groups = facts.get(Groups)
     facts.put(Removal(np.zeros(groups.total, bool), {}))
     facts.put(distilled.model)
@@ -124,7 +126,7 @@ def _check_pair(source: Source, slim: Model) -> None:
     """Refuses a model that was not slimmed from this original.
 
     Raises:
-        UsageError: E261, it has other inputs or outputs.
+        UsageError: E261, it has other inputs or outputs, or more parameters.
     """
     try:
         check_contract(source, slim)
@@ -135,6 +137,23 @@ def _check_pair(source: Source, slim: Model) -> None:
             where=f"{error.message}: {error.where}",
             help="give the original first, and then what was slimmed from it",
         ) from error
+    before, after = _floats(source.model), _floats(slim)
+    if after > before:
+        raise UsageError(
+            "E261",
+            f"'{slim.source}' was not slimmed from '{source.model.source}'",
+            where=f"it has {after:,} parameters, more than {before:,}",
+            help="give the original first, and then what was slimmed from it",
+        )
+
+
+def _floats(model: Model) -> int:
+    """How many floating-point numbers it stores, in initializers and Constant nodes."""
+    from prunecvt.bridge.roles import roles_of
+    from prunecvt.bridge.weights import stored_names
+
+    values = roles_of(index(inline_functions(model)), stored_names(model)).values
+    return sum(array.size for array in values.values() if array.dtype.kind in "fV")
 
 
 def _samples(model: Model, tune: TuneOptions, options: Options) -> Samples:
@@ -151,6 +170,21 @@ def _samples(model: Model, tune: TuneOptions, options: Options) -> Samples:
     return stacked(list(calibration_feeds(model, options.calibration, count)))
 
 
+def _checked_before(facts: Facts, slim: Model, options: Options, progress: Progress | None) -> None:
+    """What would fail in the end fails before training: data to judge by, torch's outputs."""
+    from prunecvt.bridge.tuning.check import check_torch
+
+    if options.evaluation is not None:
+        check_evaluation(facts.get(Source), EvaluationRequest(options.evaluation))
+    if options.verify:
+        pipeline.run((make_trials,), facts, progress)
+        check_torch(slim, _feed(facts.get(Trials)), options.rtol, trained=False)
+
+
+def _feed(trials: Trials) -> Feed:
+    return trials.calibration[0] if trials.calibration else trials.random[0]
+
+
 def _checked(
     facts: Facts, slim: Model, options: Options, progress: Progress | None
 ) -> float | None:
@@ -161,10 +195,8 @@ def _checked(
     check_only_weights_changed(slim, model)
     if not options.verify:
         return None
-    pipeline.run((check_contract, make_trials, run_slimmed, compare_original), facts, progress)
-    trials = facts.get(Trials)
-    feed = trials.calibration[0] if trials.calibration else trials.random[0]
-    return check_torch(model, feed, options.rtol)
+    pipeline.run((check_contract, run_slimmed, compare_original), facts, progress)
+    return check_torch(model, _feed(facts.get(Trials)), options.rtol)
 
 
 def _tuned(

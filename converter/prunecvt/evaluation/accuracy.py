@@ -60,6 +60,23 @@ def measure_accuracy(source: Source, model: Model, request: EvaluationRequest) -
     )
 
 
+def check_evaluation(source: Source, request: EvaluationRequest) -> None:
+    """Reads labelled data and runs the original on the first batch, so that what fails does so
+    before hours of work.
+
+    Raises:
+        UsageError: E230 to E239, as ``measure_accuracy`` does.
+    """
+    output = _scores_output(source.model)
+    data = labelled_feeds(source.model, request.source)
+    opened = runtime.session(runtime.comparable(source.model))
+    feed = data.feeds[0]
+    given = runtime.run_session(opened, feed, [output], source.model.source)[output]
+    scores = given.reshape(len(given), -1)
+    _check(data.labels[: len(scores)], len(scores), scores.shape[1], request)
+    _check(data.labels, len(data.labels), scores.shape[1], request)
+
+
 def _scores_output(model: Model) -> str:
     """The first output of [samples, classes], with axes of one after that or none."""
     for value in model.proto.graph.output:

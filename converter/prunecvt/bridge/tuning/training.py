@@ -129,6 +129,7 @@ class Training:
         except KeyboardInterrupt:
             checkpoint.write(self.state())
             raise
+        checkpoint.write(self.state())  # checks may fail
 
     def quality(self) -> Quality:
         """What the weights are worth on held-out data."""
