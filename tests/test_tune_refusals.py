@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 
 torch = pytest.importorskip("torch")
 
 from models import Net  # noqa: E402
-from prunecvt import OutputError, UsageError, VerifyError  # noqa: E402
+from prunecvt import UsageError, VerifyError  # noqa: E402
 from prunecvt.bridge.tuning import training  # noqa: E402
 from tune_cases import CLASSES, SIZE, images, network, row, saved, slimmed, tuned  # noqa: E402
 
@@ -59,3 +58,69 @@ def test_a_check_that_fails_after_training_loses_no_work(
     assert (tmp_path / "out.tune.pt").exists()
     untrained(monkeypatch)
     assert row(tuned(original, slim, out, calib=data, steps=4, resume=True)).steps == 4
+
+
+def places(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A class for every place, not for every sample."""
+    net = Net(seed=1)
+    x = net.conv(net.input("N", 3, SIZE, SIZE), 3, CLASSES, 3, name="stem")
+    net.output(net.add("Softmax", x, name="p", axis=1), shape=["N", CLASSES, SIZE, SIZE])
+    return net.proto()
+
+
+def test_labels_that_do_not_fit_are_refused() -> None:
+    model = network()
+    slim = slimmed(model)
+    data = {"x": images(), "labels": np.arange(96) % (CLASSES + 1)}
+    with pytest.raises(UsageError, match=r"E238.*class 5 is out of range"):
+        tuned(model, slim, calib=None, labels=data)
+    dense = places(model)
+    data["labels"] = np.arange(96) % CLASSES
+    with pytest.raises(UsageError, match=r"E238.*one class per sample"):
+        tuned(dense, dense, calib=None, labels=data)
+
+
+def averaged(model: onnx.ModelProto, alone: bool = False) -> onnx.ModelProto:
+    """With the mean of everything as an output more, or as the only one."""
+    made = onnx.ModelProto.FromString(model.SerializeToString())
+    made.graph.node.append(helper.make_node("ReduceMean", ["scores"], ["mean"], keepdims=0))
+    if alone:
+        del made.graph.output[:]
+    made.graph.output.append(helper.make_tensor_value_info("mean", onnx.TensorProto.FLOAT, []))
+    return made
+
+
+def test_outputs_without_samples_are_left_out() -> None:
+    model = network()
+    slim = slimmed(model)
+    result = tuned(averaged(model), averaged(slim), steps=8)
+    assert row(result).compared == "divergence"
+    assert row(result).after.loss < row(result).before.loss
+    with pytest.raises(UsageError, match="E266"):
+        tuned(averaged(model, alone=True), averaged(slim, alone=True))
+
+
+def test_hints_are_found_within_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prunecvt.bridge.tuning import hints
+    from prunecvt_passes.model import Model
+
+    asked: list[tuple[int, int]] = []
+    usual = hints._made
+
+    def made(teacher: Any, student: Any, feed: Any, names: Any) -> Any:
+        asked.append((len(feed["x"]), len(names)))
+        return usual(teacher, student, feed, names)
+
+    model = network()
+    pair = Model.from_proto(model), Model.from_proto(slimmed(model))
+    feed = {"x": torch.from_numpy(images(32))}
+    whole = hints.common_tensors(*pair, feed)
+    monkeypatch.setattr(hints, "_made", made)
+    assert hints.hints_of(*pair, feed, ()) == {"sum0": None, "sum1": None}
+    assert asked == [(2, 2)]  # shapes told all
+    asked.clear()
+    monkeypatch.setattr(hints, "_BYTES", 32 * 16 * SIZE * SIZE * 4)  # of one tensor
+    assert hints.common_tensors(*pair, feed) == whole
+    assert [count for count, _ in asked if count > 2] == [32] * (len(asked) - 1)
+    assert all(names == 1 for count, names in asked if count > 2)
+    assert len(asked) > 3

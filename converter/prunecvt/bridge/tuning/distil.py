@@ -17,11 +17,12 @@ from prunecvt.bridge import to_module
 from prunecvt.bridge.module import GraphModule
 from prunecvt.bridge.tuning.augment import check_augmentable
 from prunecvt.bridge.tuning.checkpoint import Checkpoint
-from prunecvt.bridge.tuning.hints import Places, chosen_hints, common_tensors
-from prunecvt.bridge.tuning.losses import Objective, targets_of
+from prunecvt.bridge.tuning.hints import Places, hints_of
+from prunecvt.bridge.tuning.losses import Objective, Target, targets_of, with_batch
 from prunecvt.bridge.tuning.parallel import Processes
 from prunecvt.bridge.tuning.quality import Quality
 from prunecvt.bridge.tuning.samples import Samples, parted
+from prunecvt.bridge.tuning.taught import check_labels
 from prunecvt.bridge.tuning.teacher import teacher_of
 from prunecvt.bridge.tuning.training import Lesson, Recipe, Training
 from prunecvt.bridge.weights import replaced
@@ -151,30 +152,43 @@ def _objective(pair: Pair, learned: Samples, options: TuneOptions) -> Objective:
 
     Raises:
         UsageError: E266, no output is a number; E262, a pattern matches nothing; E238, labels
-            without classes.
+            that do not fit.
     """
-    graph = index(pair.original)
-    targets = targets_of(graph, options.loss)
-    if not targets:
-        raise UsageError(
-            "E266",
-            "the original has no output of floating-point numbers to learn from",
-            where=pair.original.source,
-            help="give the model without what turns its outputs into integers",
-        )
-    if learned.labels is not None and targets[0].kind == "values":
-        raise UsageError(
-            "E238",
-            "labelled data: the first output is no scores of classes",
-            where=pair.original.source,
-            help="leave --labels out: outputs are learned from the original",
-        )
+    targets = _targets(pair.original, learned, options)
     hints: dict[str, Places] = {}
     if options.hint > 0:
         few = learned.at(torch.arange(min(len(learned), 32))).inputs
-        common = common_tensors(pair.original, pair.slim, few)
-        hints = chosen_hints(index(pair.slim), common, options.layers)
+        hints = hints_of(pair.original, pair.slim, few, options.layers)
     return Objective(tuple(targets), hints, options.temperature, options.hint, options.label_weight)
+
+
+def _targets(original: Model, samples: Samples, options: TuneOptions) -> list[Target]:
+    """The outputs that are compared.
+
+    Raises:
+        UsageError: E266, none is a number for each sample; E238, labels do not fit the first.
+    """
+    module = GraphModule(original).eval()
+
+    @torch.no_grad()
+    def run(count: int) -> dict[str, torch.Tensor]:
+        found: dict[str, torch.Tensor] = module(samples.at(torch.arange(count)).inputs)
+        return found
+
+    every = targets_of(index(original), options.loss)
+    targets = with_batch(every, run)
+    for left in [each.name for each in every if each not in targets]:
+        log.warning("tune: output '%s' has no axis of samples first: it is left out", left)
+    if not targets:
+        raise UsageError(
+            "E266",
+            "the original has no output of floating-point numbers, some for each sample",
+            where=original.source,
+            help="give the model without what turns its outputs into integers or joins samples",
+        )
+    if samples.labels is not None:
+        check_labels(targets[0], run(2)[targets[0].name], samples.labels, original.source)
+    return targets
 
 
 def _compared(objective: Objective, held: Samples) -> Compared:

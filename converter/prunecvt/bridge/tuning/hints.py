@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Optional
 
 import torch
@@ -12,48 +12,116 @@ from torch import Tensor
 from prunecvt.bridge.module import GraphModule
 from prunecvt.errors import UsageError
 from prunecvt_passes import oracle
-from prunecvt_passes.graph import Graph
+from prunecvt_passes.graph import Graph, index
 from prunecvt_passes.model import Model
 
 MOST = 32
 _JOINS = ("Add", "Sum", "Concat")
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_AT_ONCE = 16  # tensors whose shapes are seen at once
+_BYTES = 1 << 28  # of the original's tensors that channels are told by
 _ALIKE = 0.5  # correlation of a channel with itself, before and after the cut
 _Feed = dict[str, Tensor]
 Places = Optional[tuple[int, ...]]  # noqa: UP045
 
 
-def common_tensors(teacher: Model, student: Model, feed: _Feed) -> dict[str, Places]:
+def hints_of(
+    teacher: Model, student: Model, feed: _Feed, patterns: Sequence[str]
+) -> dict[str, Places]:
+    """The activations that are compared; only such are looked at as may come to be.
+
+    Args:
+        teacher, student: the models.
+        feed: some samples, 2 or more.
+        patterns: of names; as for ``chosen_hints``.
+
+    Raises:
+        UsageError: E262, a pattern matches nothing that both have.
+    """
+    graph = index(student)
+    names = shared_names(teacher, student)
+    if patterns:
+        matched = [n for n in names if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
+        common = common_tensors(teacher, student, feed, matched)
+        if not all(fnmatch.filter(common, pattern) for pattern in patterns):
+            common = common_tensors(teacher, student, feed, names)  # for the message
+        return chosen_hints(graph, common, patterns)
+    for operators in (_JOINS, _LAYERS):
+        some = [n for n in names if graph.producer[n].op in operators]
+        if common := common_tensors(teacher, student, feed, some):
+            return chosen_hints(graph, common, ())
+    return {}
+
+
+def shared_names(teacher: Model, student: Model) -> list[str]:
+    """Inner tensors that both make, in the student's order, without those that no trained weight
+    lies before: they are the same anyway; and without those inside of functions."""
+    first, second = index(teacher), index(student)
+    both = first.producer.keys() & second.producer.keys()
+    return [n for n in _trained(GraphModule(student)) if n in both and n not in first.outputs]
+
+
+def common_tensors(
+    teacher: Model, student: Model, feed: _Feed, names: Sequence[str] | None = None
+) -> dict[str, Places]:
     """Inner activations that both models have, in the student's order, and which channels it has.
 
-    A cut takes names along, so what has one name is made in the same place. Left out is what no
-    trained weight lies before: it is the same anyway.
+    A cut takes names along, so what has one name is made in the same place. Two samples tell
+    shapes; where these are the same, nothing more is needed. All samples are only run for the
+    others, as many of them at once as fill ``_BYTES``.
 
     Args:
         teacher, student: the models.
         feed: some samples, on which shapes and channels are seen.
+        names: of ``shared_names``; None for all.
 
     Returns:
         Name -> the teacher's channels (axis 1) that the student kept, None where that is all.
     """
-    first, second = GraphModule(teacher).graph, GraphModule(student)
-    names = [n for n in _trained(second) if n in first.producer and n not in first.outputs]
+    names = shared_names(teacher, student) if names is None else list(names)
+    few = {name: values[:2] if values.ndim else values for name, values in feed.items()}
+    found: dict[str, Places] = {}
+    sizes: dict[str, int] = {}
+    for start in range(0, len(names), _AT_ONCE):
+        for name, (one, other) in _made(teacher, student, few, names[start:][:_AT_ONCE]).items():
+            if not (one.is_floating_point() and other.is_floating_point() and one.ndim > 1):
+                continue
+            if one.shape == other.shape:
+                found[name] = None
+            elif one.ndim == other.ndim:
+                sizes[name] = one.nbytes // 2
+    for count, some in _portions(sizes, max(len(v) for v in feed.values() if v.ndim)):
+        part = {name: values[:count] if values.ndim else values for name, values in feed.items()}
+        for name, (one, other) in _made(teacher, student, part, some).items():
+            if (kept := kept_channels(one, other)) is not None:
+                found[name] = kept
+    return {name: found[name] for name in names if name in found}
+
+
+def _made(
+    teacher: Model, student: Model, feed: _Feed, names: Sequence[str]
+) -> dict[str, tuple[Tensor, Tensor]]:
     if not names:
         return {}
     made = []
     with torch.no_grad():
         for model in (teacher, student):
-            made.append(GraphModule(oracle.showing(model, names)).eval()(feed))
-    found: dict[str, Places] = {}
-    for name in names:
-        one, other = made[0][name], made[1][name]
-        if not (one.is_floating_point() and other.is_floating_point() and one.ndim > 1):
-            continue
-        if one.shape == other.shape:
-            found[name] = None
-        elif (kept := kept_channels(one, other)) is not None:
-            found[name] = kept
-    return found
+            made.append(GraphModule(oracle.showing(model, list(names))).eval()(feed))
+    return {name: (made[0][name], made[1][name]) for name in names}
+
+
+def _portions(sizes: Mapping[str, int], count: int) -> Iterator[tuple[int, list[str]]]:
+    """Names that are seen at once, and on how many samples; ``sizes`` are of one sample."""
+    names: list[str] = []
+    held = 0
+    for name, size in sizes.items():
+        if names and (held + size) * count > _BYTES:
+            yield max(2, min(count, _BYTES // max(held, 1))), names
+            names, held = [], 0
+        names.append(name)
+        held += size
+    if names:
+        yield max(2, min(count, _BYTES // max(held, 1))), names
 
 
 def kept_channels(whole: Tensor, left: Tensor) -> tuple[int, ...] | None:

@@ -8,7 +8,7 @@ original's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -61,6 +61,23 @@ def targets_of(graph: Graph, compared: str = "auto") -> list[Target]:
             classes = len(shape) >= 2 and shape[1] != 1 and all(dim == 1 for dim in shape[2:])
             found.append(Target(value.name, "logits" if classes else "values"))
     return found
+
+
+def with_batch(
+    targets: Sequence[Target], run: Callable[[int], Mapping[str, Tensor]]
+) -> list[Target]:
+    """The targets whose first axis is the batch's; others, such as scalars, say nothing of samples.
+
+    Args:
+        targets: the outputs.
+        run: from a number of samples to all outputs.
+    """
+    made = [(count, run(count)) for count in (2, 3)]
+    return [
+        target
+        for target in targets
+        if all(found[target.name].shape[:1] == (count,) for count, found in made)
+    ]
 
 
 def _axis(node: Node, graph: Graph) -> int:
