@@ -13,7 +13,7 @@ from onnx import helper
 torch = pytest.importorskip("torch")
 
 from models import Net  # noqa: E402
-from prunecvt import UsageError, VerifyError  # noqa: E402
+from prunecvt import OutputError, UsageError, VerifyError  # noqa: E402
 from prunecvt.bridge.tuning import training  # noqa: E402
 from tune_cases import CLASSES, SIZE, images, network, row, saved, slimmed, tuned  # noqa: E402
 
@@ -124,3 +124,72 @@ def test_hints_are_found_within_little_memory(monkeypatch: pytest.MonkeyPatch) -
     assert [count for count, _ in asked if count > 2] == [32] * (len(asked) - 1)
     assert all(names == 1 for count, names in asked if count > 2)
     assert len(asked) > 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"label_weight": 0.9},
+        {"loss": "values", "temperature": 2.0},
+        {"hint": 0.0, "layers": "sum0"},
+        {"labels": {"x": images(), "labels": np.arange(96) % CLASSES}},  # beside calib
+        {
+            "calib": None,
+            "labels": {"x": images(), "labels": np.arange(96) % CLASSES},
+            "augment": "mixup",
+        },
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_what_says_nothing_is_refused(options: dict[str, Any]) -> None:
+    model = network()
+    with pytest.raises(UsageError, match="E207"):
+        tuned(model, model, **options)
+
+
+def test_counts_and_preprocessing_are_of_labelled_data() -> None:
+    model = network()
+    data = {"x": images(), "labels": np.arange(96) % CLASSES}
+    found = row(tuned(model, slimmed(model), calib=None, labels=data, calib_count=32, steps=1))
+    assert found.samples + found.held_out == 32
+
+
+def test_a_seed_that_generators_do_not_take_is_refused() -> None:
+    model = network()
+    with pytest.raises(UsageError, match="E212"):
+        tuned(model, model, seed=2**32)
+    settings = {"steps": 1, "augment": "flip", "verify": False}
+    assert row(tuned(model, slimmed(model), seed=2**32 - 1, **settings)).steps == 1
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"WORLD_SIZE": "2"},
+        {"WORLD_SIZE": "two"},
+        {"WORLD_SIZE": "2", "RANK": "0", "MASTER_PORT": "1234"},
+        {"WORLD_SIZE": "2", "RANK": "first", "MASTER_PORT": "1234", "MASTER_ADDR": "localhost"},
+    ],
+    ids=str,
+)
+def test_half_an_environment_of_torchrun_is_refused(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WORLD_SIZE", "RANK", "MASTER_PORT", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match="E267"):
+        tuned(network(), slimmed(network()))
+
+
+def test_the_checkpoint_of_another_run_is_not_written_over(tmp_path: Path) -> None:
+    original, slim, data = saved(tmp_path)
+    out, kept = tmp_path / "out.onnx", tmp_path / "out.tune.pt"
+    kept.write_bytes(b"hours of another run")
+    settings: dict[str, Any] = {"calib": data, "steps": 1, "verify": False}
+    with pytest.raises(OutputError, match="E701"):
+        tuned(original, slim, out, **settings)
+    assert kept.read_bytes() == b"hours of another run"
+    tuned(original, slim, out, force=True, **settings)
+    assert not kept.exists()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from prunecvt.emit import Progress, emit
-from prunecvt.errors import UsageError
+from prunecvt.errors import OutputError, UsageError
 from prunecvt.loading.load import Loadable, load
 from prunecvt.loading.plan_file import read_plan
 from prunecvt.options import Options
@@ -30,6 +30,7 @@ from prunecvt.trim_options import TrimOptions
 from prunecvt.trimming import trim_in_memory
 from prunecvt.tune_options import TuneOptions
 from prunecvt.tuning import Request, tune_in_memory
+from prunecvt.writing.write import check_targets
 from prunecvt_passes.budget import Removal
 from prunecvt_passes.cost import Cost, cost
 from prunecvt_passes.groups import Groups
@@ -255,6 +256,7 @@ def tune(
             if isinstance(model, (str, os.PathLike)) and not os.path.exists(model):
                 load(model)
             paths.check(model, chosen)
+        _check_checkpoint(checkpoint, asked.resume or chosen.force)
     elif chosen.report or asked.resume:
         raise UsageError(
             "E206", "reports and checkpoints only lie beside a model", help="give out="
@@ -267,6 +269,22 @@ def tune(
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return result
+
+
+def _check_checkpoint(path: Path, replaced: bool) -> None:
+    """Refuses to write over what another run has left.
+
+    Raises:
+        OutputError: E701, there is a checkpoint; E704 or E705, none can be written.
+    """
+    if path.is_file() and not replaced:
+        raise OutputError(
+            "E701",
+            "there is the checkpoint of a run that did not end",
+            where=str(path),
+            help="go on from it with --resume, or start anew with --force",
+        )
+    check_targets([path], force=True)
 
 
 def _emitted(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from prunecvt.calibration.source import Calibration, Data, data_name, data_of
@@ -35,9 +35,10 @@ _RANGES: Mapping[str, tuple[float, float, str]] = {  # from, to below, what to g
     "label_weight": (0, 1.0000001, "a share from 0 to 1"),
     "holdout": (1e-9, 0.5000001, "a share above 0, up to 0.5"),
     "threads": (1, math.inf, "1 or more"),
+    "seed": (0, 2**32, "a whole number from 0, below 2^32"),
     "checkpoint_minutes": (0, math.inf, "a number from 0 on"),
 }
-_WHOLE = ("steps", "batch", "threads")
+_WHOLE = ("steps", "batch", "threads", "seed")
 _OF_THE_RUN = ("device", "threads", "checkpoint_minutes", "resume", "labels")
 
 
@@ -94,8 +95,8 @@ class TuneOptions:
         """Splits keyword arguments into those of ``tune`` alone and those it shares with ``slim``.
 
         Raises:
-            UsageError: E201, a name or a value that is not known; E212, one that is out of range;
-                E260, there is no data.
+            UsageError: E201, a name or a value that is not known; E207, two that contradict
+                each other or one that says nothing; E212, one out of range; E260, there is no data.
         """
         own = {each.name for each in fields(TuneOptions)} - {"seed"}
         for name in values:
@@ -105,10 +106,17 @@ class TuneOptions:
                     f"tune has no option '{name}'",
                     help=f"known are {', '.join(sorted((*own, *TAKEN)))}",
                 )
-        shared = Options.of({"bench": False, **{n: values[n] for n in TAKEN if n in values}})
+        labels = values.get("labels")
+        taken = {"bench": False, **{n: values[n] for n in TAKEN if n in values}}
+        if labels is not None and taken.get("calib") is None:
+            # the preprocessing and the count are of the labelled data
+            shared = replace(Options.of({**taken, "calib": labels}), calib=None)
+        else:
+            shared = Options.of(taken)
         given = {name: _plain(name, values[name]) for name in own & values.keys()}
         chosen = TuneOptions(**given, seed=shared.seed)
         _check(chosen)
+        _check_idle(chosen, shared)
         if shared.calib is None and chosen.labels is None:
             raise UsageError(
                 "E260", "tuning needs data to learn from", help="give --calib DATA (no labels)"
@@ -166,3 +174,26 @@ def _check(options: TuneOptions) -> None:
         if not least <= value < end:
             flag = name.replace("_", "-")
             raise UsageError("E212", f"--{flag} {value} is out of range", help=f"give {what}")
+
+
+def _check_idle(options: TuneOptions, shared: Options) -> None:
+    """Refuses what nothing would look at."""
+    usual = TuneOptions()
+    labelled = options.labels is not None
+    idle = {
+        "--calib beside --labels: one of them is learned from": labelled
+        and shared.calib is not None,
+        "--augment mixup beside --labels: a mixture has no label": labelled
+        and "mixup" in options.augment,
+        "--label-weight without --labels": not labelled
+        and options.label_weight != usual.label_weight,
+        "--temperature with --loss values: numbers are not softened": options.loss == "values"
+        and options.temperature != usual.temperature,
+        "--layer with --hint 0: inner activations are left out": options.hint == 0
+        and bool(options.layers),
+    }
+    for what, found in idle.items():
+        if found:
+            flags, _, why = what.partition(": ")
+            message = f"{flags} says nothing" + (f": {why}" if why else "")
+            raise UsageError("E207", message, help="leave one of them out")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from prunecvt.bridge.tuning.augment import check_augmentable
 from prunecvt.bridge.tuning.checkpoint import Checkpoint
 from prunecvt.bridge.tuning.hints import Places, hints_of
 from prunecvt.bridge.tuning.losses import Objective, Target, targets_of, with_batch
-from prunecvt.bridge.tuning.parallel import Processes
+from prunecvt.bridge.tuning.parallel import Processes, whole_number
 from prunecvt.bridge.tuning.quality import Quality
 from prunecvt.bridge.tuning.samples import Samples, parted
 from prunecvt.bridge.tuning.taught import check_labels
@@ -238,7 +237,7 @@ def _device(name: str) -> torch.device:
         raise UsageError("E265", "torch finds no CUDA device", help="take --device cpu")
     if name == "cpu" or not there:
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cuda", whole_number("LOCAL_RANK", 0))
 
 
 @contextmanager

@@ -9,6 +9,30 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed, nn
 
+from prunecvt.errors import UsageError
+
+
+def whole_number(name: str, otherwise: int | None = None) -> int:
+    """The environment variable of that name.
+
+    Raises:
+        UsageError: E267, it is no whole number from 0, or missing where nothing stands for it.
+    """
+    text = os.environ.get(name)
+    if text is None and otherwise is not None:
+        return otherwise
+    if text is None or not (text.isascii() and text.isdigit()):
+        raise _unset(name, "missing" if text is None else f"'{text}'")
+    return int(text)
+
+
+def _unset(name: str, found: str) -> UsageError:
+    return UsageError(
+        "E267",
+        f"the environment variable {name} is {found}, so other processes cannot be joined",
+        help="start tune through torchrun, or unset WORLD_SIZE and LOCAL_RANK",
+    )
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -19,9 +43,17 @@ class Processes:
 
     @staticmethod
     def joined(device: torch.device) -> Processes:
-        """Joins the others, where WORLD_SIZE says that there are some: gloo on CPUs, else nccl."""
-        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        """Joins the others, where WORLD_SIZE says that there are some: gloo on CPUs, else nccl.
+
+        Raises:
+            UsageError: E267, a variable that torchrun sets is missing or no whole number.
+        """
+        if whole_number("WORLD_SIZE", 1) < 2:
             return Processes()
+        whole_number("RANK")
+        whole_number("MASTER_PORT")
+        if not os.environ.get("MASTER_ADDR"):
+            raise _unset("MASTER_ADDR", "missing")
         if not distributed.is_initialized():
             distributed.init_process_group("gloo" if device.type == "cpu" else "nccl")
         return Processes(distributed.get_rank(), distributed.get_world_size())
