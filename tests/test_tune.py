@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import numpy_helper
 
 torch = pytest.importorskip("torch")
 
@@ -18,7 +19,7 @@ from prunecvt.bridge.tuning.check import check_only_weights_changed, check_torch
 from prunecvt.bridge.tuning.hints import chosen_hints, common_tensors, kept_channels  # noqa: E402
 from prunecvt_passes.graph import index  # noqa: E402
 from prunecvt_passes.model import Model  # noqa: E402
-from tune_cases import CLASSES, images, network, row, saved, slimmed, tuned  # noqa: E402
+from tune_cases import CLASSES, images, interrupted, network, row, saved, slimmed, tuned  # noqa: E402
 
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 
@@ -132,29 +133,25 @@ def test_a_loss_that_is_no_number_ends_the_run(monkeypatch: pytest.MonkeyPatch) 
     assert any("ended before its time" in text for text in result.report.warnings)
 
 
-def interrupted(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    usual = training.Training._learn
-
-    def learn(self: Any, share: float) -> None:
-        if self.step == step:
-            raise KeyboardInterrupt
-        usual(self, share)
-
-    monkeypatch.setattr(training.Training, "_learn", learn)
-
-
-@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize(
+    ("norm", "owner", "method", "call"),
+    [
+        (False, training.Training, "_learn", 14),
+        (True, training.Training, "_learn", 14),
+        (False, torch.optim.AdamW, "step", 10),  # weights moved, the step not yet counted
+        (False, training.Training, "quality", 21),  # the last look at held-out data
+    ],
+    ids=["step", "norm", "optimiser", "look"],
+)
 def test_a_resumed_run_ends_as_one_that_was_not_interrupted(
-    norm: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    norm: bool, owner: type, method: str, call: int, tmp_path: Path
 ) -> None:
     original, slim, data = saved(tmp_path, norm=norm)
-    settings: dict[str, Any] = {"calib": data, "steps": 24, "augment": "flip"}
+    settings: dict[str, Any] = {"calib": data, "steps": 24, "augment": "flip", "verify": False}
     whole = tuned(original, slim, tmp_path / "whole.onnx", **settings)
     out = tmp_path / "out.onnx"
-    with monkeypatch.context() as patched:
-        interrupted(patched, 13)
-        with pytest.raises(KeyboardInterrupt):
-            tuned(original, slim, out, **settings)
+    with interrupted(owner, method, call), pytest.raises(KeyboardInterrupt):
+        tuned(original, slim, out, **settings)
     assert not out.exists()
     assert (tmp_path / "out.tune.pt").exists()
     resumed = tuned(original, slim, out, resume=True, **settings)
@@ -163,17 +160,13 @@ def test_a_resumed_run_ends_as_one_that_was_not_interrupted(
     assert not (tmp_path / "out.tune.pt").exists()
 
 
-def test_a_checkpoint_of_another_run_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     original, slim, data = saved(tmp_path)
     out = tmp_path / "out.onnx"
     with pytest.raises(UsageError, match="E263"):
         tuned(original, slim, out, calib=data, resume=True)
-    with monkeypatch.context() as patched:
-        interrupted(patched, 2)
-        with pytest.raises(KeyboardInterrupt):
-            tuned(original, slim, out, calib=data)
+    with interrupted(training.Training, "_learn", 3), pytest.raises(KeyboardInterrupt):
+        tuned(original, slim, out, calib=data)
     with pytest.raises(UsageError, match=r"E263.*other models"):
         tuned(original, slim, out, calib=data, resume=True, rate=1e-4)
     (tmp_path / "out.tune.pt").write_bytes(b"nonsense")
@@ -312,6 +305,32 @@ def test_only_outputs_of_held_out_data_are_kept(monkeypatch: pytest.MonkeyPatch)
     assert row(result).hints
     assert kept
     assert all(names == {"scores"} for names in kept)
+
+
+def half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same in float16."""
+    made = onnx.ModelProto.FromString(model.SerializeToString())
+    for tensor in made.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            values = numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    for value in (*made.graph.input, *made.graph.output, *made.graph.value_info):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    return made
+
+
+@pytest.mark.parametrize("end", ["", "Softmax"])
+def test_half_precision_is_trained_in_float32(end: str) -> None:
+    model = network(end)
+    slim = half(slimmed(model))
+    result = tuned(half(model), slim, calib=images().astype(np.float16))
+    found = row(result)
+    assert found.best_step > 0
+    assert found.after.loss < 0.5 * found.before.loss
+    assert not any("ended" in text for text in result.report.warnings)
+    types = {tensor.name: tensor.data_type for tensor in slim.graph.initializer}
+    assert {t.name: t.data_type for t in result.model.graph.initializer} == types
+    assert result.model.graph.output == slim.graph.output
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +60,27 @@ def tuned(original: Any, slim: Any, out: Path | None = None, **options: Any) -> 
     result = prunecvt.tune(original, slim, out, **chosen)
     assert result is not None
     return result
+
+
+@contextmanager
+def interrupted(owner: type, name: str, call: int) -> Iterator[None]:
+    """Ctrl-C in the given call of a method, once it has done its work."""
+    usual, calls = getattr(owner, name), itertools.count(1)
+
+    def method(*arguments: Any, **named: Any) -> Any:
+        found = usual(*arguments, **named)
+        if next(calls) == call:
+            signal.raise_signal(signal.SIGINT)
+        return found
+
+    # started in the background of a shell, the tests ignore the signal
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    setattr(owner, name, method)
+    try:
+        yield
+    finally:
+        setattr(owner, name, usual)
+        signal.signal(signal.SIGINT, heard)
 
 
 def row(result: prunecvt.Result) -> TuneRow:

@@ -163,7 +163,7 @@ def _samples(model: Model, tune: TuneOptions, options: Options) -> Samples:
     labelled = tune.labelled(options)
     if labelled is not None:
         data = labelled_feeds(model, labelled)
-        return stacked(list(data.feeds), data.labels)
+        return stacked(list(data.feeds), data.labels).spread(options.calib_count)
     if options.calibration is None:
         raise UsageError("E260", "tuning needs data to learn from", help="give --calib DATA")
     count = COUNT if options.calib_count is None else None

@@ -27,7 +27,7 @@ from prunecvt.bridge.tuning.training import Lesson, Recipe, Training
 from prunecvt.bridge.weights import replaced
 from prunecvt.errors import UsageError
 from prunecvt.tune_options import TuneOptions
-from prunecvt_passes import oracle
+from prunecvt_passes import oracle, runtime
 from prunecvt_passes.graph import index
 from prunecvt_passes.model import Model
 
@@ -85,7 +85,7 @@ def distil(
     checkpoint: Path | None,
     say: Callable[..., None],
 ) -> Distilled:
-    """Trains the slimmed model to answer as the original does.
+    """Trains the slimmed model to answer as the original does; half precision in float32.
 
     Args:
         pair: the models; left untouched.
@@ -115,6 +115,7 @@ def _distilled(
     run: tuple[Callable[..., None], Processes, torch.device],
 ) -> Distilled:
     say, processes, device = run
+    given, pair = pair, Pair(*map(runtime.comparable, (pair.original, pair.slim)))
     learned, held = parted(samples, options.holdout, options.seed)
     check_augmentable(learned.inputs, options.augment, pair.original.source)
     objective = _objective(pair, learned, options)
@@ -123,14 +124,14 @@ def _distilled(
     recipe = _recipe(options, len(learned))
     lesson = Lesson(teacher, learned.on(device), held.on(device), objective)
     training = Training(student, lesson, recipe, processes)
-    digest = _digest(pair, samples, options, processes)
+    digest = _digest(given, samples, options, processes)
     kept = Checkpoint(path if processes.first else None, digest, options.checkpoint_minutes)
     if options.resume and path is not None:
         training.restore(replace(kept, path=path).read())
     training.run(kept, say if processes.first else _silent)
     log.info("tuned: held-out loss %.4g -> %.4g", training.first.loss, training.best.loss)
     return Distilled(
-        model=replaced(pair.slim, training.weights),
+        model=replaced(given.slim, training.weights),
         before=training.first,
         after=training.best,
         hints=tuple(objective.hints),

@@ -88,6 +88,10 @@ class Processes:
         distributed.all_reduce(total)
         return total / self.size
 
+    def any(self, found: bool, device: torch.device) -> bool:
+        """Whether it is so in any process."""
+        return float(self.mean(torch.tensor(float(found), device=device))) > 0
+
     def told(self, value: float, device: torch.device) -> float:
         """What the first process says, for all."""
         if self.size == 1:

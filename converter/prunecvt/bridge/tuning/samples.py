@@ -41,6 +41,13 @@ class Samples:
         }
         return Samples(found, self.shared, None if self.labels is None else self.labels[places])
 
+    def spread(self, count: int | None) -> Samples:
+        """So many, evenly spread, as classes often come in order; all where None."""
+        total = len(self)
+        if count is None or count >= total:
+            return self
+        return self.at(torch.arange(count) * total // count)
+
     def on(self, device: torch.device) -> Samples:
         """The same on a device."""
         moved = {name: values.to(device) for name, values in self.inputs.items()}
@@ -49,7 +56,7 @@ class Samples:
 
 
 def stacked(feeds: list[Mapping[str, Array]], labels: Array | None = None) -> Samples:
-    """Puts the batches of a source together.
+    """Puts the batches of a source together; half precision becomes float32, which is trained in.
 
     Raises:
         UsageError: E260, there are too few samples, or inputs have different numbers of them.
@@ -60,7 +67,9 @@ def stacked(feeds: list[Mapping[str, Array]], labels: Array | None = None) -> Sa
     for name in first:
         parts = [np.asarray(feed[name]) for feed in feeds]
         whole = parts[0] if name in shared else np.concatenate(parts)
-        inputs[name] = torch.from_numpy(np.array(whole, order="C"))
+        half = whole.dtype.itemsize == 2 and whole.dtype.kind in "fV"  # V: bfloat16
+        kind = np.float32 if half else whole.dtype
+        inputs[name] = torch.from_numpy(np.array(whole, dtype=kind, order="C"))
     counts = {len(values) for name, values in inputs.items() if name not in shared}
     if len(counts) != 1 or min(counts) < FEWEST:
         raise UsageError(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from prunecvt.bridge.module import GraphModule
 from prunecvt.bridge.tuning.augment import augmented
 from prunecvt.bridge.tuning.checkpoint import Checkpoint
+from prunecvt.bridge.tuning.interrupts import noted_interrupts
 from prunecvt.bridge.tuning.losses import Objective
 from prunecvt.bridge.tuning.parallel import Processes
 from prunecvt.bridge.tuning.quality import Quality, quality_of
@@ -108,28 +109,35 @@ class Training:
     def run(self, checkpoint: Checkpoint, say: Say) -> None:
         """Goes through the steps that are left.
 
-        An interrupt is passed on after the state was written.
+        Raises:
+            KeyboardInterrupt: at the end of a step, after the state was written.
         """
         before, clock = self.spent, time.process_time()
         pace = time.monotonic(), self.recipe.share(self.step, self.spent)
-        try:
+        with noted_interrupts() as interrupts:
             while (share := self.recipe.share(self.step, self.spent)) < 1 and not self.ended:
                 self._learn(share)
                 spent = before + time.process_time() - clock
                 self.spent = self.processes.told(spent, self.device)
-                reached = self.recipe.share(self.step, self.spent)
-                left = _left(pace, reached)
-                if int(reached * _LOOKS) > int(share * _LOOKS) or reached >= 1:
-                    self._look()
-                    say(self._words(), reached, left, lasting=True)
-                else:
-                    say("tune", reached, left)
-                if checkpoint.due():
+                self._report(share, pace, say)
+                stopped = self.processes.any(bool(interrupts), self.device)
+                if stopped or checkpoint.due():
                     checkpoint.write(self.state())
-        except KeyboardInterrupt:
-            checkpoint.write(self.state())
-            raise
-        checkpoint.write(self.state())  # checks may fail
+                if stopped:
+                    raise KeyboardInterrupt
+            checkpoint.write(self.state())  # checks may fail
+        if interrupts:
+            raise KeyboardInterrupt
+
+    def _report(self, share: float, pace: tuple[float, float], say: Say) -> None:
+        """Says where the run stands, and looks at held-out data where it is time to."""
+        reached = self.recipe.share(self.step, self.spent)
+        left = _left(pace, reached)
+        if int(reached * _LOOKS) > int(share * _LOOKS) or reached >= 1:
+            self._look()
+            say(self._words(), reached, left, lasting=True)
+        else:
+            say("tune", reached, left)
 
     def quality(self) -> Quality:
         """What the weights are worth on held-out data."""
