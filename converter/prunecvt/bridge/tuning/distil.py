@@ -170,9 +170,9 @@ def _targets(original: Model, samples: Samples, options: TuneOptions) -> list[Ta
     """
     module = GraphModule(original).eval()
 
-    @torch.no_grad()
     def run(count: int) -> dict[str, torch.Tensor]:
-        found: dict[str, torch.Tensor] = module(samples.at(torch.arange(count)).inputs)
+        with torch.no_grad():
+            found: dict[str, torch.Tensor] = module(samples.at(torch.arange(count)).inputs)
         return found
 
     every = targets_of(index(original), options.loss)
