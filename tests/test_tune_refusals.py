@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ torch = pytest.importorskip("torch")
 from models import Net  # noqa: E402
 from prunecvt import OutputError, UsageError, VerifyError  # noqa: E402
 from prunecvt.bridge.tuning import training  # noqa: E402
+from prunecvt.bridge.tuning.interrupts import noted_interrupts  # noqa: E402
+from prunecvt.bridge.tuning.samples import Samples, parted  # noqa: E402
 from tune_cases import CLASSES, SIZE, images, network, row, saved, slimmed, tuned  # noqa: E402
 
 
@@ -60,7 +63,7 @@ def test_a_check_that_fails_after_training_loses_no_work(
     assert row(tuned(original, slim, out, calib=data, steps=4, resume=True)).steps == 4
 
 
-def places(model: onnx.ModelProto) -> onnx.ModelProto:
+def places() -> onnx.ModelProto:
     """A class for every place, not for every sample."""
     net = Net(seed=1)
     x = net.conv(net.input("N", 3, SIZE, SIZE), 3, CLASSES, 3, name="stem")
@@ -74,7 +77,11 @@ def test_labels_that_do_not_fit_are_refused() -> None:
     data = {"x": images(), "labels": np.arange(96) % (CLASSES + 1)}
     with pytest.raises(UsageError, match=r"E238.*class 5 is out of range"):
         tuned(model, slim, calib=None, labels=data)
-    dense = places(model)
+    held = parted(Samples({"x": torch.arange(96)}), 0.1, 0)[1].inputs["x"]
+    data["labels"] = np.where(np.arange(96) == int(held[0]), CLASSES, 0)  # in what is held out
+    with pytest.raises(UsageError, match=r"E238.*out of range"):
+        tuned(model, slim, calib=None, labels=data)
+    dense = places()
     data["labels"] = np.arange(96) % CLASSES
     with pytest.raises(UsageError, match=r"E238.*one class per sample"):
         tuned(dense, dense, calib=None, labels=data)
@@ -193,3 +200,20 @@ def test_the_checkpoint_of_another_run_is_not_written_over(tmp_path: Path) -> No
     assert kept.read_bytes() == b"hours of another run"
     tuned(original, slim, out, force=True, **settings)
     assert not kept.exists()
+
+
+def test_the_first_interrupt_is_noted_and_the_second_raises() -> None:
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with noted_interrupts() as seen:
+            signal.raise_signal(signal.SIGINT)
+            assert len(seen) == 1
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with noted_interrupts() as seen:
+            signal.raise_signal(signal.SIGINT)
+        assert not seen
+    finally:
+        signal.signal(signal.SIGINT, heard)

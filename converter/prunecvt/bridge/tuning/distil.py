@@ -118,7 +118,7 @@ def _distilled(
     given, pair = pair, Pair(*map(runtime.comparable, (pair.original, pair.slim)))
     learned, held = parted(samples, options.holdout, options.seed)
     check_augmentable(learned.inputs, options.augment, pair.original.source)
-    objective = _objective(pair, learned, options)
+    objective = _objective(pair, samples, options)
     student = _student(pair.slim, objective, device)
     teacher = teacher_of(pair.original, objective.tensors, device, torch.get_num_threads())
     recipe = _recipe(options, len(learned))
@@ -147,17 +147,17 @@ def _distilled(
     )
 
 
-def _objective(pair: Pair, learned: Samples, options: TuneOptions) -> Objective:
+def _objective(pair: Pair, samples: Samples, options: TuneOptions) -> Objective:
     """What is compared.
 
     Raises:
         UsageError: E266, no output is a number; E262, a pattern matches nothing; E238, labels
             that do not fit.
     """
-    targets = _targets(pair.original, learned, options)
+    targets = _targets(pair.original, samples, options)
     hints: dict[str, Places] = {}
     if options.hint > 0:
-        few = learned.at(torch.arange(min(len(learned), 32))).inputs
+        few = samples.at(torch.arange(min(len(samples), 32))).inputs
         hints = hints_of(pair.original, pair.slim, few, options.layers)
     return Objective(tuple(targets), hints, options.temperature, options.hint, options.label_weight)
 
