@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prunecvt.errors import UnsupportedError, UsageError
+from prunecvt.loading.refusal import one_line
 from prunecvt_passes import runtime
 from prunecvt_passes.criteria.gated import gated, heads
 from prunecvt_passes.criteria.statistics import NO_STATISTICS, Singles, Statistics
@@ -60,6 +61,13 @@ def differentiate(
             f"criterion '{criterion.name}' needs gradients: {error.message}",
             where=error.where or source,
             node=error.node,
+            help="use --criterion obs",
+        ) from error
+    except (IndexError, RuntimeError, ValueError) as error:  # as torch's functions raise them
+        raise UsageError(
+            "E280",
+            f"criterion '{criterion.name}' needs gradients, and torch fails to compute them",
+            where=one_line(f"{source}: {type(error).__name__}: {error}"),
             help="use --criterion obs",
         ) from error
     if np.isnan(gradients[:1]).all():

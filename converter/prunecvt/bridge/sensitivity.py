@@ -165,9 +165,10 @@ def _direction(
 ) -> Tensor:
     """The gradient of the loss at an output, of its shape."""
     if loss == "own" and head.axis is not None:
-        answer = output.argmax(head.axis, keepdim=True)
-        return output.softmax(head.axis).scatter_add_(
-            head.axis, answer, -torch.ones_like(answer, dtype=output.dtype)
+        axis = max(min(head.axis, output.ndim - 1), -output.ndim)  # a Squeeze may take the batch
+        answer = output.argmax(axis, keepdim=True)
+        return output.softmax(axis).scatter_add_(
+            axis, answer, -torch.ones_like(answer, dtype=output.dtype)
         )
     norms = output.reshape(samples, -1).norm(dim=1).clamp_min(_TINY)
     norms = norms.reshape(-1, *[1] * (output.ndim - 1)) if samples > 1 else norms.squeeze()
