@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -203,3 +205,24 @@ def test_weights_of_which_nothing_is_known_are_refused() -> None:
     assert caught.value.code == "E271"
     assert equal(state, capture(module))
     assert full_masks(module).keys() == set(maskable(module))
+
+
+def test_dropout_follows_from_the_seed_and_the_step() -> None:
+    """A run that goes on from a step drops what the whole run dropped there."""
+    graph = Net()
+    x = graph.add(
+        "ReduceMean", graph.conv(graph.input("N", 3, 4, 4), 3, 8), axes=[2, 3], keepdims=0
+    )
+    dropped = graph.add("Dropout", x, np.float32(0.5))
+    graph.output(graph.add("MatMul", dropped, graph.random(8, 4)), shape=["N", 4])
+    found = []
+    for parts in ([None], [None], [2, None]):
+        module, training, first = module_of(graph.proto()), lesson(4), 0
+        schedule = replace(training.schedule, momentum=0.0)
+        for last in parts:
+            replace(training, schedule=schedule).run(module, first=first, last=last)
+            first = last or 0
+        found.append(capture(module))
+        torch.rand(1)
+    assert equal(found[0], found[1])
+    assert equal(found[0], found[2])
