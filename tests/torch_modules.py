@@ -45,7 +45,7 @@ class BatchTraced(nn.Module):
     """Computes with its batch as a number that a tracer takes for a constant."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + torch.ones(int(x.shape[0]), 1)
+        return x + torch.ones(torch.sym_int(x.shape[0]), 1)
 
 
 class BatchDoubled(nn.Module):

@@ -7,7 +7,7 @@ its gradient at the outputs, so that none needs labels:
 - ``own``: the cross-entropy with the model's own answer as the label. Where outputs are no classes,
   the logarithm of the output's norm: how much of it came through the channel.
 - ``drawn``: the outputs times a random direction, of signs over the output's norm. E[(dL/dg)^2] is
-  then the diagonal of the Gauss-Newton matrix of the squared relative error of the outputs
+  then the diagonal of the Gauss-Newton matrix of half the squared relative error of the outputs
   (Hutchinson's estimator, 1989), which is Fisher's for a normal distribution around them (Martens,
   2020). Scores in front of a Softmax are taken as they are: the divergence of its answers, of which
   Fisher's matrix is diag(p) - p p', hardly sees the samples that the model is sure of, and chose
