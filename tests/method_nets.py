@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+import onnx
 
 from models import SIDE, Net
 from prunecvt_passes.model import Model
@@ -60,3 +62,9 @@ def examples(count: int = 64, seed: int = 0) -> Any:
         row, column = divmod(int(label), 2)
         image[label % 3, row * half : (row + 1) * half, column * half : (column + 1) * half] += 2
     return Examples(torch.from_numpy(images), torch.from_numpy(labels))
+
+
+def reshaped(g: Net, name: str, *shape: int) -> str:
+    """A weight whose shape comes from an input: nothing says what its fans are."""
+    target = g.input(len(shape), name="target", type=onnx.TensorProto.INT64)
+    return g.add("Reshape", g.random(math.prod(shape), name=name), target)

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 import prunecvt  # noqa: E402
 import torch_modules  # noqa: E402
-from command_line import Call  # noqa: E402
+from command_line import Call, run  # noqa: E402
 from prunecvt.bridge import to_module  # noqa: E402
 
 HAS_DYNAMO = importlib.util.find_spec("onnxscript") is not None
@@ -75,6 +75,47 @@ def test_several_inputs_and_outputs_have_names(exporter: str) -> None:
     assert [value.name for value in graph.output] == ["mixed", "gated"]
 
 
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [(torch_modules.NamedOutput, ["output_2"]), (torch_modules.SameNames, ["a_b_2", "a_b_3"])],
+)
+def test_outputs_have_names_of_their_own(module: Any, names: list[str]) -> None:
+    graph = prunecvt.export(module(), shapes="1,4", exporter="torchscript").model.proto.graph
+    assert [value.name for value in graph.output] == names
+
+
+@needs_dynamo
+def test_auto_takes_the_other_exporter_where_the_check_fails() -> None:
+    with pytest.raises(prunecvt.VerifyError, match="E510"):
+        prunecvt.export(torch_modules.BatchTraced(), shapes="1,4", exporter="torchscript")
+    assert prunecvt.export(torch_modules.BatchTraced(), shapes="1,4").exporter == "dynamo"
+
+
+@pytest.mark.parametrize("second", ["good", "bad", "fails"])
+def test_auto_without_the_other_exporter_itself(
+    monkeypatch: pytest.MonkeyPatch, second: str
+) -> None:
+    """Which model is taken, and which of two errors is told."""
+    from prunecvt.bridge.exporters import Job
+
+    good = prunecvt.export(torch_modules.NamedOutput(), shapes="x:1,4").model.to_proto()
+    traced = Job.torchscript
+
+    def dynamo(job: Job, opset: int) -> onnx.ModelProto:
+        if second == "fails":
+            raise prunecvt.UnsupportedError("E442", "torch cannot")
+        return good if second == "good" else traced(job, opset)
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(Job, "dynamo", dynamo)
+    module = torch_modules.BatchDoubled()
+    if second == "good":
+        assert prunecvt.export(module, shapes="1,4").exporter == "dynamo"
+        return
+    with pytest.raises(prunecvt.VerifyError, match="E510"):
+        prunecvt.export(module, shapes="1,4")
+
+
 def test_a_module_is_left_as_it_was() -> None:
     module = torch_modules.small()
     module.train()
@@ -106,6 +147,7 @@ def test_a_module_that_computes_with_its_batch_fails_the_check() -> None:
         ("no_such_package:net", "no_such_package"),
         ("torch_modules:nothing", "NoneType"),
         ("torch_modules:broken", "no weights here"),
+        ("torch_modules:leaving", "SystemExit"),
     ],
 )
 def test_what_is_no_module_is_refused(factory: str, why: str) -> None:
@@ -114,7 +156,9 @@ def test_what_is_no_module_is_refused(factory: str, why: str) -> None:
     assert why in caught.value.where
 
 
-@pytest.mark.parametrize("shape", ["", "1,x", "image:", "0,3", "1,3,8,8:float33"])
+@pytest.mark.parametrize(
+    "shape", ["", "1,x", "image:", "0,3", "1,3:float33", "1,3:quint8", "1,3:complex64"]
+)
 def test_shapes_that_cannot_be_read_are_refused(shape: str) -> None:
     with pytest.raises(prunecvt.UsageError, match="E202"):
         prunecvt.export(torch_modules.small, shapes=[shape])
@@ -125,12 +169,21 @@ def test_what_torch_cannot_run_is_said() -> None:
         prunecvt.export(torch_modules.small, shapes="1,4,8,8")
     with pytest.raises(prunecvt.UnsupportedError, match="E442"):
         prunecvt.export(torch_modules.NoTensor(), shapes="1,4")
+    with pytest.raises(prunecvt.UnsupportedError, match="E442") as caught:
+        prunecvt.export(torch_modules.small, shapes="1,99999999999999")
+    assert "inputs" in caught.value.message
+    with pytest.raises(prunecvt.UnsupportedError, match="E442"):
+        prunecvt.export(torch_modules.Leaves(), shapes="1,4")
 
 
 def test_options_are_checked(tmp_path: Path) -> None:
     for wrong in ({"exporter": "magic"}, {"opsets": 17}):
         options: dict[str, Any] = dict(wrong)
         with pytest.raises(prunecvt.UsageError, match="E201"):
+            prunecvt.export(torch_modules.small, shapes="1,3,8,8", **options)
+    for wrong in ({"seed": -1}, {"seed": 10**30}, {"opset": 0}, {"opset": -3}):
+        options = dict(wrong)
+        with pytest.raises(prunecvt.UsageError, match="E212"):
             prunecvt.export(torch_modules.small, shapes="1,3,8,8", **options)
     with pytest.raises(prunecvt.UsageError, match="E205"):
         prunecvt.export(torch_modules.small, tmp_path / "x.pt", shapes="1,3,8,8")
@@ -161,6 +214,16 @@ def test_command_line(call: Call, tmp_path: Path) -> None:
     assert found["opset"][""] == 18
     assert found["batch_norms"] == 1
     assert found["max_rel"]["3"] < 1e-5
+
+
+def test_what_a_module_prints_is_no_part_of_the_document(tmp_path: Path) -> None:
+    arguments = ("torch_modules:Talks", "--shape", "1,4", "--exporter", "torchscript", "--json")
+    done = run("export", *arguments, "-o", tmp_path / "x.onnx", cwd=Path(__file__).parent)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["exporter"] == "torchscript"
+    assert "made\n" in done.stderr
+    assert "run\n" in done.stderr
+    assert "compiled\n" in done.stderr
 
 
 def test_nothing_is_written_where_the_check_fails(call: Call, tmp_path: Path) -> None:

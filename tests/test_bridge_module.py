@@ -168,6 +168,25 @@ def test_dropout_drops_in_training_only() -> None:
     assert set(dropped.unique().tolist()) == {0.0, 2.0}
 
 
+def test_dropout_follows_from_a_seed_and_leaves_the_numbers_of_torch() -> None:
+    graph = Net()
+    graph.output(graph.add("Dropout", graph.input("N", 400), np.float32(0.25)))
+    x, found = torch.ones(8, 400), []
+    for before in (0, 1):
+        torch.manual_seed(before)
+        module = to_module(graph.proto()).train()
+        found.append([module(x), module(x)])
+        module.seed_dropout(5)
+        found[-1] += [module(x), copy.deepcopy(module)(x), module(x)]
+    state = torch.random.get_rng_state()
+    assert torch.equal(state, torch.Generator().manual_seed(1).get_state())
+    assert all(map(torch.equal, *found))
+    assert not torch.equal(found[0][0], found[0][1])
+    assert torch.equal(found[0][3], found[0][4])  # a copy goes on where the original is
+    assert set(found[0][0].unique().tolist()) == {0.0, float(torch.tensor(1 / 0.75))}
+    assert 0.7 < float((found[0][0] > 0).float().mean()) < 0.8
+
+
 def test_only_what_layers_read_is_trained() -> None:
     graph = Net()
     x = graph.add("Sub", graph.input("N", 3, 6, 6), graph.constant(np.ones((1, 3, 1, 1), "f4")))

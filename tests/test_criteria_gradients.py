@@ -255,6 +255,33 @@ def test_what_torch_cannot_compute_is_named() -> None:
     assert caught.value.code == "E280" and "If" in caught.value.message
 
 
+@pytest.mark.parametrize("end", ["", "Softmax"])
+def test_a_squeeze_that_takes_the_batch_too_changes_nothing(end: str) -> None:
+    """Of one sample a Squeeze without axes leaves [classes]."""
+
+    def ended(squeeze: bool) -> Net:
+        net = Net()
+        x = net.add("GlobalAveragePool", net.conv(net.add("Relu", net.first()), 8, 4, 3))
+        x = net.add("Squeeze", x) if squeeze else net.add("Flatten", x)
+        net.output(net.add(end, x, axis=-1) if end else x, shape=["N", 4])
+        return net
+
+    found = [scores(case_of(ended(squeeze)), "taylor") for squeeze in (True, False)]
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-6)
+
+
+def test_what_torch_fails_at_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prunecvt.bridge import sensitivity
+
+    def fails(*given: object) -> None:
+        raise IndexError("dimension out of range")
+
+    monkeypatch.setattr(sensitivity, "_run", fails)
+    with pytest.raises(UsageError, match="dimension out of range") as caught:
+        slim(residual().proto(), calib=np.ones((64, 3, 6, 6), np.float32), criterion="taylor")
+    assert caught.value.code == "E280"
+
+
 def test_outputs_that_no_gradient_comes_from_are_named() -> None:
     net = Net()
     x = net.conv(net.add("Relu", net.first()), 8, 3, 3)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from mask_nets import equal, lesson, module_of, two_layers  # noqa: E402
+from method_nets import reshaped  # noqa: E402
 from models import Net  # noqa: E402
 from prunecvt import UsageError  # noqa: E402
 from prunecvt.bridge.methods.fit import Hook  # noqa: E402
@@ -25,6 +28,8 @@ from prunecvt.bridge.methods.masks import (  # noqa: E402
     random_masks,
 )
 from prunecvt.bridge.methods.training import Checkpoints, capture, restore, values_of  # noqa: E402
+from prunecvt.reinit import Reinit, redraw  # noqa: E402
+from prunecvt_passes.model import Model  # noqa: E402
 
 SCORES = {"a": torch.tensor([[4.0, 1.0], [3.0, 2.0]]), "b": torch.tensor([10.0, 0.5])}
 
@@ -194,12 +199,74 @@ def test_fresh_weights_have_the_variance_of_their_kind(kind: str) -> None:
 def test_weights_of_which_nothing_is_known_are_refused() -> None:
     graph = Net()
     x = graph.conv(graph.input("N", 3, 4, 4), 3, 8, 3)
-    scaled = graph.add("Mul", x, graph.random(1, 8, 1, 1, name="scale"))
-    graph.output(graph.conv(scaled, 8, 4), shape=[None] * 4)
+    flat = graph.add("ReduceMean", x, axes=[2, 3], keepdims=0)
+    graph.output(graph.add("MatMul", flat, reshaped(graph, "turned", 8, 4)), shape=[None] * 2)
     module = module_of(graph.proto())
     state = capture(module)
-    with pytest.raises(UsageError, match="scale") as caught:
+    with pytest.raises(UsageError, match="turned") as caught:
         initialise(module, 0)
     assert caught.value.code == "E271"
     assert equal(state, capture(module))
     assert full_masks(module).keys() == set(maskable(module))
+
+
+def test_matrices_that_a_transpose_brings_are_masked_and_drawn() -> None:
+    """As torch exports a Linear on [N, T, C]."""
+    graph = Net()
+    x = graph.input("N", 5, 32)
+    for given, made, name in ((32, 400, "first"), (400, 16, "second")):
+        turned = graph.add("Transpose", graph.random(made, given, name=name), perm=[1, 0])
+        x = graph.add("Relu", graph.add("MatMul", x, turned))
+    graph.output(x, shape=["N", 5, 16])
+    module = module_of(graph.proto())
+    assert maskable(module) == ("first", "second")
+    for kind, fans in (("he", (32, 400)), ("glorot", (432, 416))):
+        initialise(module, 3, kind)  # type: ignore[arg-type]
+        for name, fan in zip(maskable(module), fans, strict=True):
+            assert float(module.tensor(name).detach().var()) == pytest.approx(2 / fan, rel=0.06)
+
+
+def test_all_weights_start_as_those_that_reinit_draws() -> None:
+    """Tables, factors and recurrent matrices too: there is one rule for both."""
+    graph = Net()
+    x = graph.add("MatMul", graph.input("N", 20, 8), graph.random(8, 64))
+    x = graph.add("Add", x, graph.random(1, 20, 64, name="position"))
+    x = graph.add("Mul", x, graph.random(64, name="factor"))
+    x = graph.add("MatMul", x, graph.random(64, 64))
+    cells = [graph.random(1, 64, 64, name="cells"), graph.random(1, 64, 64)]
+    x = graph.many(
+        "RNN", graph.add("Transpose", x, perm=[1, 0, 2]), *cells, outputs=1, hidden_size=64
+    )[0]
+    graph.output(x, shape=[20, 1, "N", 64])
+    module, drawn = module_of(graph.proto()), redraw(Model.from_proto(graph.proto()), Reinit())
+    initialise(module, 0)
+    assert set(drawn.drawn) == set(module.roles.trainable)
+    assert float(module.tensor("position").detach().std()) == pytest.approx(0.02, rel=0.1)
+    assert bool((module.tensor("factor") == 1).all())
+    assert float(module.tensor("cells").detach().abs().max()) == pytest.approx(1 / 8, rel=0.01)
+    for name in drawn.drawn:
+        wanted = float(drawn.model.weights[name].std())
+        assert float(module.tensor(name).detach().std(correction=0)) == pytest.approx(
+            wanted, rel=0.1
+        )
+
+
+def test_dropout_follows_from_the_seed_and_the_step() -> None:
+    """A run that goes on from a step drops what the whole run dropped there."""
+    graph = Net()
+    x = graph.add(
+        "ReduceMean", graph.conv(graph.input("N", 3, 4, 4), 3, 8), axes=[2, 3], keepdims=0
+    )
+    dropped = graph.add("Dropout", x, np.float32(0.5))
+    graph.output(graph.add("MatMul", dropped, graph.random(8, 4)), shape=["N", 4])
+    found = []
+    for parts in ([None], [None], [2, None]):
+        module, training, first = module_of(graph.proto()), lesson(4), 0
+        schedule = replace(training.schedule, momentum=0.0)
+        for last in parts:
+            replace(training, schedule=schedule).run(module, first=first, last=last)
+            first = last or 0
+        found.append(capture(module))
+        torch.rand(1)
+    assert equal(found[0], found[1])
+    assert equal(found[0], found[2])

@@ -13,7 +13,7 @@ import pytest
 import prunecvt
 from bridge_nets import NETS
 from command_line import run
-from method_nets import residual, weight_of
+from method_nets import reshaped, residual, weight_of
 from models import Net
 from prunecvt import UsageError
 from prunecvt.reinit import Reinit, notes_of, redraw
@@ -60,6 +60,16 @@ def test_fan_in_of_every_linear_layer() -> None:
     assert not model.weights[weight_of(model, "grouped", 2)].any()
 
 
+def test_matrices_that_a_transpose_brings_are_drawn() -> None:
+    """As torch exports a Linear on [N, T, C]."""
+    g = Net()
+    turned = g.add("Transpose", g.random(400, 32, name="turned"), perm=[1, 0])
+    g.output(g.add("MatMul", g.input("N", 5, 32), turned), shape=["N", 5, 400])
+    found = redraw(Model.from_proto(g.proto()), Reinit())
+    assert (found.drawn, found.left) == (("turned",), ())
+    assert float(found.model.weights["turned"].std()) == pytest.approx(math.sqrt(2 / 32), rel=0.05)
+
+
 def test_other_weights_start_where_training_would() -> None:
     model = redrawn(NETS["normalisations"]())
     for node in model.proto.graph.node:
@@ -89,8 +99,7 @@ def test_constants_that_are_no_weights_stay() -> None:
 def test_what_nobody_knows_how_to_draw_stays_and_is_named() -> None:
     g = Net()
     flat = g.add("ReduceMean", g.first(), axes=[2, 3], keepdims=0)
-    turned = g.add("Transpose", g.random(4, 8, name="turned"), perm=[1, 0])
-    g.output(g.add("MatMul", flat, turned), shape=["N", 4])
+    g.output(g.add("MatMul", flat, reshaped(g, "turned", 8, 4)), shape=["N", 4])
     found = redraw(Model.from_proto(g.proto()), Reinit())
     assert found.left == ("turned",)
     assert np.array_equal(found.model.weights["turned"], g.weights["turned"])

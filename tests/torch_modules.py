@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +39,58 @@ class BatchBaked(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.full((1,), float(len(x.tolist())))
+
+
+class BatchTraced(nn.Module):
+    """Computes with its batch as a number that a tracer takes for a constant."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.ones(torch.sym_int(x.shape[0]), 1)
+
+
+class BatchDoubled(nn.Module):
+    """Doubles its input, and adds nothing as often as the traced batch says."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 + torch.zeros(int(x.shape[0]), 1)
+
+
+class NamedOutput(nn.Module):
+    """Calls its input what an output is called."""
+
+    def forward(self, output: Tensor) -> Tensor:
+        return output * 2
+
+
+class SameNames(nn.Module):
+    """Gives out two tensors that are called the same, and as the input is."""
+
+    def forward(self, a_b: Tensor) -> dict[str, object]:
+        return {"a": {"b": a_b * 2}, "a_b": a_b * 3}
+
+
+class Talks(nn.Module):
+    """Prints while it runs, from compiled code too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        print("made")
+
+    def forward(self, x: Tensor) -> Tensor:
+        print("run")
+        os.write(1, b"compiled\n")
+        return x * 2
+
+
+class Leaves(nn.Module):
+    """Ends the program while it runs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        sys.exit(3)
+
+
+def leaving() -> nn.Module:
+    sys.exit(3)
 
 
 class NoTensor(nn.Module):

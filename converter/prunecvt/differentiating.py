@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from prunecvt.errors import UnsupportedError, UsageError
+from prunecvt.loading.refusal import one_line
 from prunecvt_passes import runtime
 from prunecvt_passes.criteria.gated import gated, heads
 from prunecvt_passes.criteria.statistics import NO_STATISTICS, Singles, Statistics
@@ -18,7 +20,7 @@ from prunecvt_passes.recovery.calibration import Calibration, Feed, samples_of
 from prunecvt_passes.synthetic.match import Matched
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from prunecvt.bridge.sensitivity import Asked
 
@@ -52,16 +54,8 @@ def differentiate(
     feeds = calibration.fit if single is model else [_single(feed) for feed in calibration.fit]
     most = max(1, min(_MOST, _BYTES // _bytes(dense)))
     asked = Asked(single, gates, ends, groups.total, entry.loss, most, criterion.seed)
-    try:
+    with _refused(criterion, source):
         gradients = _gathered(asked, feeds)
-    except UnsupportedError as error:
-        raise UsageError(
-            "E280",
-            f"criterion '{criterion.name}' needs gradients: {error.message}",
-            where=error.where or source,
-            node=error.node,
-            help="use --criterion obs",
-        ) from error
     if np.isnan(gradients[:1]).all():
         raise UsageError(
             "E281",
@@ -70,6 +64,29 @@ def differentiate(
             help="use --criterion obs",
         )
     return Statistics(entry.loss, samples, gradients=gradients)
+
+
+@contextlib.contextmanager
+def _refused(criterion: Criterion, source: str) -> Iterator[None]:
+    """Turns what torch cannot compute, or fails at, into E280."""
+    wish, way_out = f"criterion '{criterion.name}' needs gradients", "use --criterion obs"
+    try:
+        yield
+    except UnsupportedError as error:
+        raise UsageError(
+            "E280",
+            f"{wish}: {error.message}",
+            where=error.where or source,
+            node=error.node,
+            help=way_out,
+        ) from error
+    except (IndexError, RuntimeError, ValueError) as error:  # as torch's functions raise them
+        raise UsageError(
+            "E280",
+            f"{wish}, and torch fails to compute them",
+            where=one_line(f"{source}: {type(error).__name__}: {error}"),
+            help=way_out,
+        ) from error
 
 
 def differentiate_matched(

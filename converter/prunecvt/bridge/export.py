@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +33,8 @@ log = logging.getLogger("prunecvt")
 Exporter = Literal["auto", "torchscript", "dynamo"]
 Shapes = Sequence[str | Sequence[int]] | Mapping[str, Sequence[int]]
 BATCHES = (1, 2, 3)
+_SEEDS = 1 << 63  # torch takes no more, and a batch is added
+_OPSETS = 1000  # which of them there are is the exporter's to say
 USUAL_OPSETS = {"torchscript": 17, "dynamo": 20}
 
 
@@ -42,7 +44,8 @@ class ExportOptions:
 
     Attributes:
         exporter: of torch: the older one that traces (``torchscript``), the newer one
-            (``dynamo``), or ``auto``: the first, and where it fails the second.
+            (``dynamo``), or ``auto``: the first, and where it or the check of what it made fails
+            the second.
         opset: version of the operator set; the exporter's usual one where None.
         force: replaces an existing file.
         seed: of random weights and inputs.
@@ -60,7 +63,7 @@ class ExportOptions:
         """Reads options by name.
 
         Raises:
-            UsageError: E201, one is unknown, or its value is.
+            UsageError: E201, one is unknown, or its value is; E212, one is out of range.
         """
         known = [field.name for field in fields(ExportOptions)]
         for name in given:
@@ -75,7 +78,21 @@ class ExportOptions:
                 f"there is no exporter '{options.exporter}'",
                 help="use auto, torchscript or dynamo",
             )
+        _check_number("seed", options.seed, 0, _SEEDS)
+        if options.opset is not None:
+            _check_number("opset", options.opset, 1, _OPSETS)
         return options
+
+
+def _check_number(name: str, value: Any, least: int, end: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UsageError("E201", f"{name} is {value!r}", help="give a whole number")
+    if not least <= value < end:
+        raise UsageError(
+            "E212",
+            f"--{name} {value} is out of range",
+            help=f"give a whole number from {least} to below {end}",
+        )
 
 
 @dataclass(frozen=True)
@@ -130,13 +147,10 @@ def export(
     from prunecvt.bridge.exporters import Job
 
     with Job.open(factory, _texts(shapes), chosen.seed) as job:
-        proto, exporter = _exported(job, chosen)
-        model = _checked_form(proto, job.title)
-        differences = _compare(job, model, chosen.rtol)
+        done = _exported(job, chosen)
     if path is not None:
-        write_set(onnx_parts(model, path), force=chosen.force)
-    norms = sum(node.op_type == "BatchNormalization" for node in model.proto.graph.node)
-    return Exported(model, path, exporter, norms, differences)
+        write_set(onnx_parts(done.model, path), force=chosen.force)
+    return replace(done, path=path)
 
 
 def _check_output(path: Path, force: bool) -> None:
@@ -161,17 +175,31 @@ def _is_shape(shapes: Sequence[Any]) -> bool:
     return bool(shapes) and all(isinstance(size, int) for size in shapes)
 
 
-def _exported(job: Job, options: ExportOptions) -> tuple[onnx.ModelProto, str]:
-    """Exports with the wished exporter, or with the first that can."""
+def _exported(job: Job, options: ExportOptions) -> Exported:
+    """Exports with the wished exporter, or with the first whose model passes the check."""
     if options.exporter != "auto":
-        return _with(job, options.exporter, options.opset), options.exporter
+        return _made(job, options.exporter, options)
     try:
-        return _with(job, "torchscript", options.opset), "torchscript"
-    except UnsupportedError as error:
+        return _made(job, "torchscript", options)
+    except (UnsupportedError, VerifyError) as error:
         if importlib.util.find_spec("onnxscript") is None:
             raise
         log.info("torchscript: %s %s; trying dynamo", error.message, error.where)
-    return _with(job, "dynamo", options.opset), "dynamo"
+        try:
+            return _made(job, "dynamo", options)
+        except (UnsupportedError, VerifyError) as second:
+            log.info("dynamo: %s %s", second.message, second.where)
+            if isinstance(error, VerifyError):  # that one came further
+                raise error from second
+            raise
+
+
+def _made(job: Job, exporter: str, options: ExportOptions) -> Exported:
+    """Exports with one exporter, and checks what it made."""
+    model = _checked_form(_with(job, exporter, options.opset), job.title)
+    differences = _compare(job, model, options.rtol)
+    norms = sum(node.op_type == "BatchNormalization" for node in model.proto.graph.node)
+    return Exported(model, None, exporter, norms, differences)
 
 
 def _with(job: Job, exporter: str, opset: int | None) -> onnx.ModelProto:
@@ -181,7 +209,7 @@ def _with(job: Job, exporter: str, opset: int | None) -> onnx.ModelProto:
             "the dynamo exporter needs onnxscript, which is not installed",
             help='pip install "prunecvt[torch]", or use --exporter torchscript',
         )
-    version = opset or USUAL_OPSETS[exporter]
+    version = USUAL_OPSETS[exporter] if opset is None else opset
     return job.torchscript(version) if exporter == "torchscript" else job.dynamo(version)
 
 

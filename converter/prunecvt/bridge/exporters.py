@@ -21,9 +21,14 @@ from torch import Tensor, nn
 from prunecvt.bridge.tensors import array_of
 from prunecvt.errors import PrunecvtError, UnsupportedError, UsageError
 from prunecvt.loading.refusal import one_line
+from prunecvt_passes.graph import unused
 from prunecvt_passes.model import Array
 
 _TRACED_BATCH = 2  # of 1 exporters make a constant
+_WHOLE = (
+    *(torch.bool, torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+)
 
 
 @dataclass(frozen=True)
@@ -70,10 +75,11 @@ class Job:
         inputs = _inputs(module, shapes)
         try:
             module.eval()
-            sample = _sample(inputs, _TRACED_BATCH, seed, _device(module))
+            with _reported(title, "make inputs of these shapes"):
+                sample = _sample(inputs, _TRACED_BATCH, seed, _device(module))
             with _reported(title, "run the module"), torch.no_grad():
-                outputs = tuple(name for name, _ in _named(module(*sample), title))
-            yield Job(title, module, inputs, outputs, seed)
+                made = [name for name, _ in _named(module(*sample), title)]
+            yield Job(title, module, inputs, _distinct(made, inputs), seed)
         finally:
             for part, mode in modes.items():
                 part.training = mode
@@ -138,7 +144,8 @@ class Job:
             return program.model_proto
 
     def _given(self, batch: int) -> tuple[Tensor, ...]:
-        return _sample(self.inputs, batch, self.seed + batch, _device(self.module))
+        with _reported(self.title, f"make inputs of a batch of {batch}"):
+            return _sample(self.inputs, batch, self.seed + batch, _device(self.module))
 
 
 def _module(factory: str | Callable[[], Any], title: str) -> Any:
@@ -150,7 +157,7 @@ def _module(factory: str | Callable[[], Any], title: str) -> Any:
         made = found if isinstance(found, nn.Module) else found()
     except PrunecvtError:
         raise
-    except Exception as error:  # somebody else's code raises whatever it likes
+    except (Exception, SystemExit) as error:  # somebody else's code raises whatever it likes
         raise _no_module(title, f"{type(error).__name__}: {error}") from error
     if not isinstance(made, nn.Module):
         raise _no_module(title, f"it gives a {type(made).__name__}")
@@ -205,7 +212,8 @@ def _input(text: str, usual: str) -> Input:
         shape = tuple(int(size) for size in sizes.split(","))
     except ValueError:
         shape = ()
-    if not shape or min(shape) < 1:
+    real = dtype.is_floating_point or dtype in _WHOLE
+    if not shape or min(shape) < 1 or not real:
         raise _unreadable(text)
     return Input(":".join(stated) or usual, shape[1:], dtype)
 
@@ -214,7 +222,8 @@ def _unreadable(text: str) -> UsageError:
     return UsageError(
         "E202",
         f"--shape {text} cannot be read",
-        help="write 1,3,224,224 or NAME:1,3,224,224, for each input once",
+        help="write 1,3,224,224 or NAME:1,3,224,224, for each input once; a type behind another "
+        "colon is a real or whole one, or bool",
     )
 
 
@@ -248,6 +257,12 @@ def _named(made: Any, title: str) -> list[tuple[str, Tensor]]:
     return [(name or f"output_{place}", value) for place, (name, value) in enumerate(flat)]
 
 
+def _distinct(names: list[str], inputs: tuple[Input, ...]) -> tuple[str, ...]:
+    """Names of outputs, none of them twice or an input's too."""
+    taken = {each.name for each in inputs}
+    return tuple(unused(name, taken) for name in names)
+
+
 def _flat(made: Any, name: str, title: str) -> Iterator[tuple[str, Tensor]]:
     if isinstance(made, Tensor):
         yield name, made
@@ -273,7 +288,7 @@ def _reported(title: str, what: str) -> Iterator[None]:
         yield
     except PrunecvtError:
         raise
-    except Exception as error:  # its exceptions share no base class of their own
+    except (Exception, SystemExit) as error:  # torch's exceptions share no base class
         first = next(iter(str(error).strip().splitlines()), "")
         raise UnsupportedError(
             "E442",

@@ -31,6 +31,9 @@ class GraphModule(nn.Module):
     ``eval()`` gives the ONNX model's outputs. The batch may be of any size, also where the graph
     states one: Reshape targets that repeat the stated batch follow the real one.
 
+    What Dropout drops comes from a generator of the module's own, which starts at 0: the same runs
+    in the same order drop the same. ``seed_dropout`` starts it anew.
+
     Attributes:
         graph: the index of the graph that is walked.
         roles: what its constants are.
@@ -91,6 +94,10 @@ class GraphModule(nn.Module):
         """Copies of what training changes, by initializer: parameters and running statistics."""
         names = (*self.roles.trainable, *self.roles.statistics)
         return {name: array_of(self.tensor(name)) for name in names}
+
+    def seed_dropout(self, seed: int) -> None:
+        """Starts the numbers anew that Dropout draws in training mode; torch's own stay."""
+        self.context.generator.manual_seed(seed)
 
     def tensor(self, name: str) -> Tensor:
         """The parameter or buffer of an initializer, or its constant tensor of integers."""

@@ -42,7 +42,7 @@ _LAYERS: dict[str, tuple[int, ...]] = {  # operator -> inputs that are weights w
 }
 _LINEAR = ("Conv", "ConvTranspose", "MatMul", "Einsum", "Gemm")
 _NORMALISATIONS = ("PRelu", "BiasGelu", "FastGelu")  # and ...Normalization: make no features
-_PASSING_ON = (
+PASSING_ON = (  # operators whose output holds the values of their first input
     *("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast"),
     *("Expand", "Slice"),
 )
@@ -80,7 +80,7 @@ def roles_of(graph: Graph, stored: frozenset[str]) -> Roles:
     trained: set[str] = set()
     feeding = _feeding(graph, origin)
     for node in graph.nodes:
-        if node.op in _PASSING_ON and node.input(0) in origin:
+        if node.op in PASSING_ON and node.input(0) in origin:
             origin[node.outputs[0]] = origin[node.inputs[0]]
         trained.update(origin[name] for name in _weights(node, values, origin))
         if any(name in computed for name in node.inputs):

@@ -7,7 +7,7 @@ its gradient at the outputs, so that none needs labels:
 - ``own``: the cross-entropy with the model's own answer as the label. Where outputs are no classes,
   the logarithm of the output's norm: how much of it came through the channel.
 - ``drawn``: the outputs times a random direction, of signs over the output's norm. E[(dL/dg)^2] is
-  then the diagonal of the Gauss-Newton matrix of the squared relative error of the outputs
+  then the diagonal of the Gauss-Newton matrix of half the squared relative error of the outputs
   (Hutchinson's estimator, 1989), which is Fisher's for a normal distribution around them (Martens,
   2020). Scores in front of a Softmax are taken as they are: the divergence of its answers, of which
   Fisher's matrix is diag(p) - p p', hardly sees the samples that the model is sure of, and chose
@@ -165,9 +165,10 @@ def _direction(
 ) -> Tensor:
     """The gradient of the loss at an output, of its shape."""
     if loss == "own" and head.axis is not None:
-        answer = output.argmax(head.axis, keepdim=True)
-        return output.softmax(head.axis).scatter_add_(
-            head.axis, answer, -torch.ones_like(answer, dtype=output.dtype)
+        axis = max(min(head.axis, output.ndim - 1), -output.ndim)  # a Squeeze may take the batch
+        answer = output.argmax(axis, keepdim=True)
+        return output.softmax(axis).scatter_add_(
+            axis, answer, -torch.ones_like(answer, dtype=output.dtype)
         )
     norms = output.reshape(samples, -1).norm(dim=1).clamp_min(_TINY)
     norms = norms.reshape(-1, *[1] * (output.ndim - 1)) if samples > 1 else norms.squeeze()

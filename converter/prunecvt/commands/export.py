@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from prunecvt.commands import flags
-from prunecvt.commands.terminal import Terminal, write
+from prunecvt.commands.terminal import Terminal, stdout_on_stderr, write
 
 _Factory = Annotated[
     str,
@@ -33,7 +33,9 @@ _Output = Annotated[
 ]
 _Exporter = Annotated[
     str,
-    typer.Option(help="torchscript, dynamo, or auto: the first, and where it fails the second."),
+    typer.Option(
+        help="torchscript, dynamo, or auto: the second where the first or its check fails."
+    ),
 ]
 _Opset = Annotated[
     Optional[int],
@@ -63,7 +65,8 @@ def export(
 
     out = output or Path(f"{factory.rpartition(':')[2].rpartition('.')[2]}.onnx")
     options = {"exporter": exporter, "opset": opset, "force": force, "seed": seed, "rtol": rtol}
-    done = export_module(factory, out, shapes=shape, **options)
+    with stdout_on_stderr():  # stdout is for what the command says, not for what others' code does
+        done = export_module(factory, out, shapes=shape, **options)
     if json:
         document = {
             "schema_version": 1,

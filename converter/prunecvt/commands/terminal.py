@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import sys
@@ -14,6 +15,7 @@ from rich.console import Console
 from prunecvt.commands.progress import Progress, drawn_progress, line_writer
 
 PIPED_WIDTH = 160
+_STDOUT, _STDERR = 1, 2  # descriptors
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,28 @@ class Terminal:
             return
         with drawn_progress(console) as advance:
             yield advance
+
+
+@contextlib.contextmanager
+def stdout_on_stderr() -> Iterator[None]:
+    """Sends on to stderr what is printed on stdout meanwhile, by compiled code too."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(_STDOUT)
+        os.dup2(_STDERR, _STDOUT)
+    except OSError:  # one of them is closed
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+        return
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.stdout.flush()
+        if os.name == "posix":
+            ctypes.CDLL(None).fflush(None)  # what C holds back would come out later
+        os.dup2(kept, _STDOUT)
+        os.close(kept)
 
 
 def write(text: str) -> None:

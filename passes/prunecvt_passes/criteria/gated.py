@@ -52,7 +52,13 @@ class Gate:
 
 @dataclass(frozen=True)
 class Head:
-    """A tensor that stands for an output; ``axis`` is that of its classes, None where none are."""
+    """A tensor that stands for an output.
+
+    Attributes:
+        tensor: its name.
+        axis: of its classes, None where none are; counted from the end where the rank is known,
+            since a Squeeze takes the batch too where it is of one sample.
+    """
 
     tensor: str
     axis: int | None
@@ -112,11 +118,12 @@ def heads(graph: Graph) -> list[Head]:
         if maker is not None and maker.op in _CHOOSING:
             rank = len(graph.shape(maker.inputs[0]) or ())
             default = 0 if maker.op == "ArgMax" else -1 if graph.opset >= 13 else 1
-            found.append(Head(maker.inputs[0], maker.attributes.get("axis", default) % rank))
+            axis = maker.attributes.get("axis", default)
+            found.append(Head(maker.inputs[0], axis % rank - rank if rank else axis))
             continue
         kind = graph.shapes.dtypes.get(output, onnx.TensorProto.FLOAT)
         if np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).kind in "fV":
             shape = graph.shape(output) or ()
             classes = len(shape) > 1 and shape[1] > 1 and all(size == 1 for size in shape[2:])
-            found.append(Head(output, 1 if classes else None))
+            found.append(Head(output, 1 - len(shape) if classes else None))
     return list(dict.fromkeys(found))

@@ -23,7 +23,8 @@ def fisher(given: Evidence) -> Floats:
     The matrix is by the classes' gates: the readers of coupled channels are summed before squaring
     (group Fisher; Liu et al., 2021; Theis et al., 2018). Those take its diagonal; here the whole
     block of a group counts, so that channels that make up for one another go together. The loss is
-    the squared error of the outputs over their square, of which this is the second order.
+    half the squared error of the outputs over their square (of a normal distribution around them,
+    the logarithm), of which this is the second-order term.
     """
     groups = given.groups
     found = np.full(groups.total, np.nan)

@@ -1,8 +1,8 @@
 """Plain supervised training, with places for what the methods add to it.
 
 Stochastic gradient descent with Nesterov's momentum and a rate that follows a schedule. The order
-of the samples and every augmentation follow from the seed and the step alone, so that a run that
-goes on from a step (rewinding) sees what the first run saw from there.
+of the samples, every augmentation and what Dropout drops follow from the seed and the step alone,
+so that a run that goes on from a step (rewinding) sees what the first run saw from there.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from prunecvt.bridge.module import GraphModule
 from prunecvt.errors import UsageError
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -33,7 +34,7 @@ class Schedule:
             hundredth from three quarters (as CIFAR's ResNets were trained; He et al., 2016).
         warmup: steps in which the rate rises from zero.
         momentum, decay: of the optimiser; decay is left out for vectors (biases and norms).
-        seed: of the order and of augmentations.
+        seed: of the order, of augmentations and of Dropout.
     """
 
     steps: int
@@ -110,12 +111,11 @@ def fit(
     steps = range(schedule.steps) if steps is None else steps
     optimiser = _optimiser(module, schedule)
     module.train()
-    losses = [
-        _step(
-            module, optimiser, _batch(examples, schedule, step, augment), schedule.at(step), hooks
-        )
-        for step in steps
-    ]
+    losses = []
+    for step in steps:
+        _seed_dropout(module, schedule.seed * 3_000_017 + step)
+        batch = _batch(examples, schedule, step, augment)
+        losses.append(_step(module, optimiser, batch, schedule.at(step), hooks))
     module.eval()
     return [float(loss) for loss in losses]
 
@@ -127,6 +127,13 @@ def accuracy(module: nn.Module, examples: Examples) -> float:
         pairs = zip(examples.images.split(_SHOWN), examples.labels.split(_SHOWN), strict=True)
         right = sum(int((module(x).argmax(1) == y).sum()) for x, y in pairs)
     return right / len(examples.labels)
+
+
+def _seed_dropout(module: nn.Module, seed: int) -> None:
+    """For every graph in a module; layers of torch draw from torch's own numbers."""
+    for part in module.modules():
+        if isinstance(part, GraphModule):
+            part.seed_dropout(seed)
 
 
 def _optimiser(module: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:

@@ -17,8 +17,10 @@ from torch import Tensor
 from prunecvt.bridge.methods.fit import Hook
 from prunecvt.bridge.methods.training import State, generator, values_of
 from prunecvt.bridge.module import GraphModule
+from prunecvt.bridge.starts import origin_of, readings
 from prunecvt.errors import UsageError
-from prunecvt_passes.trim.geometry import weight_of
+from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node
+from prunecvt_passes.trim.geometry import CONVOLUTIONS, WEIGHTED, is_float
 
 log = logging.getLogger("prunecvt")
 Masks = dict[str, Tensor]  # initializer -> booleans of its shape, True where the weight stays
@@ -27,10 +29,26 @@ Share = float | Mapping[str, float]
 
 
 def maskable(module: GraphModule) -> tuple[str, ...]:
-    """Weights of convolutions and matrix products that are trained, in the order of the graph."""
-    graph, trained = module.graph, set(module.roles.trainable)
-    found = [node.inputs[1] for node in graph.nodes if weight_of(graph, node) is not None]
-    return tuple(dict.fromkeys(name for name in found if name in trained))
+    """Weights of convolutions and matrix products that are trained, in the order of the graph.
+
+    Also those that a Transpose or the like brings there.
+    """
+    graph, values = module.graph, module.roles.values
+    found = [
+        (node.index, name)
+        for name in module.roles.trainable
+        for node, place, shape in readings(graph, values, name)
+        if place == 1 and shape and is_float(values[name]) and _is_weighted(graph, node, len(shape))
+    ]
+    return tuple(dict.fromkeys(name for _, name in sorted(found)))
+
+
+def _is_weighted(graph: Graph, node: Node, rank: int) -> bool:
+    """Whether a convolution or a product reads a weight of this rank, and data beside it."""
+    if node.op not in WEIGHTED or node.domain not in DEFAULT_DOMAINS:
+        return False
+    fits = rank > 2 if node.op in CONVOLUTIONS else rank == 2
+    return fits and not graph.is_initializer(origin_of(graph, node.inputs[0]))
 
 
 def full_masks(module: GraphModule) -> Masks:

@@ -13,6 +13,8 @@ from torch.nn import functional
 from prunecvt.bridge.operators.step import Operator, Step, Values, given
 from prunecvt.bridge.tensors import dtype_of
 
+_LEAST = 1e-6  # share kept that what is left is scaled up by
+
 
 def unary(function: Callable[[Tensor], Tensor]) -> Operator:
     """An operator of one input, without attributes."""
@@ -80,13 +82,17 @@ def where(step: Step, values: Values) -> Tensor:
 
 
 def dropout(step: Step, values: Values) -> tuple[Tensor, Tensor]:
-    """Dropout: drops in training mode, whatever the graph says; its mask is all ones in eval."""
+    """Dropout: drops in training mode, whatever the graph says; its mask is all ones in eval.
+
+    What it drops is drawn on the CPU from the context's generator.
+    """
     ratio = given(values, 1)
     share = float(ratio) if ratio is not None else step.get("ratio", 0.5)
     keep = torch.ones_like(values[0])
     if step.context.training and share > 0:
-        keep = functional.dropout(keep, share)
-        return values[0] * keep, keep != 0
+        drawn = torch.rand(keep.shape, generator=step.context.generator).to(keep.device)
+        kept = drawn >= share
+        return values[0] * kept.to(keep.dtype) / max(1 - share, _LEAST), kept
     return values[0], keep != 0
 
 

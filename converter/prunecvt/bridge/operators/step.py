@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from prunecvt.errors import UnsupportedError
@@ -30,11 +31,14 @@ class Context:
         stated: the batch that the graph states, None where it is open.
         fed: the batch of this run.
         training: whether the module is in training mode.
+        generator: of what Dropout drops, on the CPU; seeded with 0 at the start, callers may seed
+            it anew at any step.
     """
 
     stated: int | None = None
     fed: int | None = None
     training: bool = False
+    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
 
 
 class Step:
