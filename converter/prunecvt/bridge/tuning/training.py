@@ -179,8 +179,9 @@ class Training:
         places = self.processes.share(places).to(self.device)
         batch = lesson.learned.at(places)
         inputs = batch.inputs
+        mark = recipe.seed * 7_000_003 + self.step * self.processes.size + self.processes.rank
+        self.student.seed_dropout(mark)
         if recipe.augment:
-            mark = recipe.seed * 7_000_003 + self.step * self.processes.size + self.processes.rank
             draw = torch.Generator().manual_seed(mark)
             inputs = augmented(inputs, recipe.augment, draw)
         if self.known is None:
