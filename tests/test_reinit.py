@@ -152,3 +152,6 @@ def test_the_command_line_takes_it(tmp_path: Path) -> None:
     )
     assert json.loads(done.stdout)["settings"]["reinit"] is True
     assert run("slim", RESNET, "--reinit", "--dry-run").returncode == 2
+    verified = run("verify", RESNET, out, "--plan", out.with_suffix(".plan.json"), "--no-ir")
+    assert verified.returncode == 0, verified.stderr
+    assert "drawn anew" in verified.stdout

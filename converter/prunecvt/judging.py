@@ -72,7 +72,7 @@ def verify_files(
         tolerance = Tolerance(chosen.rtol, chosen.atol)
         recovered = _recovered(slimmed)
         if recovered:
-            skipped.append(f"oracle: it speaks of the cut alone; recovered by {recovered} since")
+            skipped.append(f"oracle: it speaks of the cut alone; {recovered} since")
         else:
             oracle = compare_masked(groups, removal, model, trials, outcomes, tolerance)
     if chosen.ir:
@@ -93,7 +93,7 @@ def verify_files(
 
 
 def _recovered(slimmed: Path) -> str:
-    """How the report beside a file says that its weights were recovered; "" where they were not.
+    """What the report beside a file says became of its weights after the cut; "" where nothing.
 
     Only a report of just this file counts: one that was damaged since is asked the oracle.
     """
@@ -105,8 +105,11 @@ def _recovered(slimmed: Path) -> str:
     if written is None or written.sha256 != file_sha256(slimmed):
         return ""
     if report.tune is not None:
-        return "training"
-    return report.recovery.method if report.recovery and report.recovery.method != "none" else ""
+        return "trained"
+    if report.settings.get("reinit"):
+        return "drawn anew"
+    method = report.recovery.method if report.recovery is not None else "none"
+    return "" if method == "none" else f"recovered by {method}"
 
 
 def _load(path: Path, options: Options) -> Model:

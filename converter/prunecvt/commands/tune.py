@@ -38,7 +38,7 @@ _Temperature = Annotated[float, typer.Option(help="That softens classes.", rich_
 _Loss = Annotated[
     str,
     typer.Option(
-        help="auto: [samples, classes] and Softmax are classes; values: all are numbers.",
+        help="auto: scores of classes, and what a Softmax makes, are classes; values: numbers.",
         rich_help_panel=_LEARN,
     ),
 ]

@@ -13,7 +13,7 @@ import onnx
 from prunecvt.gates import judged
 from prunecvt.options import Options
 from prunecvt.reinit import Redrawn, skipped_by
-from prunecvt.report.cautions import cautions
+from prunecvt.report.cautions import cautions, measured_otherwise
 from prunecvt.report.file_sizes import model_bytes
 from prunecvt.report.groups import group_rows, layer_rows
 from prunecvt.report.resolved import resolved
@@ -41,6 +41,7 @@ from prunecvt.report.schema import (
 from prunecvt.report.target_row import target_row
 from prunecvt.report.trimmed import as_trimmed
 from prunecvt.report.tuned import as_tuned
+from prunecvt.runtimes.backends import JUDGES
 from prunecvt.runtimes.environment import describe
 from prunecvt.runtimes.openvino_ir import UNBOUNDED
 from prunecvt.slimming import Slimmed, file_sha256
@@ -249,7 +250,10 @@ def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopw
         rewrites=rewrite_rows(slimmed.rewritten),
         latency=list(written.latency),
         layout=written.layout,
-        warnings=cautions(slimmed, options, written.layout),
+        warnings=[
+            *cautions(slimmed, options, written.layout),
+            *measured_otherwise(options.budget.target, JUDGES[options.judge], written.latency),
+        ],
     )
     report = as_tuned(as_trimmed(report, slimmed), slimmed)
     gates = judged(report, options.fail_if, options.strict_layout)
