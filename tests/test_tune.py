@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +13,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import prunecvt  # noqa: E402
-from command_line import Call  # noqa: E402
 from prunecvt import UsageError, VerifyError  # noqa: E402
 from prunecvt.bridge.tuning import training  # noqa: E402
 from prunecvt.bridge.tuning.check import check_only_weights_changed, check_torch  # noqa: E402
 from prunecvt.bridge.tuning.hints import chosen_hints, common_tensors, kept_channels  # noqa: E402
-from prunecvt.report.schema import Report, TuneRow  # noqa: E402
-from prunecvt.slimming import Slimmed  # noqa: E402
+from prunecvt.report.schema import TuneRow  # noqa: E402
 from prunecvt_passes.graph import index  # noqa: E402
 from prunecvt_passes.model import Model  # noqa: E402
 from tune_cases import CLASSES, QUICK, images, network, saved, slimmed  # noqa: E402
@@ -134,6 +127,16 @@ def test_a_rate_that_ruins_the_model_gives_the_model_that_came() -> None:
     assert row(result).after == row(result).before
     assert result.model.SerializeToString() == slim.SerializeToString()
     assert any("no weights did better" in text for text in result.report.warnings)
+
+
+def test_the_loss_alone_says_which_weights_are_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = iter([training.Quality(1.0, 1.0), training.Quality(0.5, 0.9)])
+    last = training.Quality(0.7, 1.0)
+    monkeypatch.setattr(training.Training, "quality", lambda self: next(seen, last))
+    model = network()
+    result = tuned(model, slimmed(model))
+    assert row(result).best_step == 2
+    assert row(result).after.loss == 0.5
 
 
 def test_a_loss_that_is_no_number_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,95 +318,3 @@ def test_what_tune_does_not_know_is_refused() -> None:
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(UsageError, match="E265"):
         tuned(network(), slimmed(network()), device="cuda")
-
-
-def test_the_report_tells_and_verify_understands(tmp_path: Path, call: Call) -> None:
-    original, slim, data = saved(tmp_path)
-    plan = tmp_path / "net.plan.json"
-    cut = ("--ratio", 0.5, "--round-to", 1, "--only", "block*_a")
-    call("plan", original, "-o", plan, *cut)
-    out, page = tmp_path / "out.onnx", tmp_path / "more.md"
-    quick = ("--threads", 1, "--steps", 20, "--batch", 16, "--rate", "0.03")
-    done = call("tune", original, slim, "-o", out, "--calib", data, *quick, "--report", page)
-    assert done.returncode == 0, done.stderr
-    assert "divergence from the original" in done.stdout
-    assert "held-out loss" in done.stderr
-    assert "Divergence from the original" in page.read_text()
-    assert "Tuned" in out.with_suffix(".report.html").read_text()
-    assert out.with_suffix(".xml").exists()
-    verified = call("verify", original, out, "--plan", plan, "--no-ir")
-    assert verified.returncode == 0, verified.stderr
-    assert "training" in verified.stdout
-
-
-def test_an_interrupt_ends_with_130_and_keeps_the_checkpoint(tmp_path: Path) -> None:
-    original, slim, data = saved(tmp_path)
-    out = tmp_path / "out.onnx"
-    command = [sys.executable, "-c", "from prunecvt.cli import main; main()", "tune"]
-    options = ["-o", out, "--calib", data, "--epochs", 100000, "--threads", 1]
-    process = subprocess.Popen(
-        [*command, *map(str, (original, slim, *options)), "--checkpoint-minutes", "0"],
-        stderr=subprocess.PIPE,
-        text=True,
-        # started in the background of a shell, the tests ignore the signal, and so would the child
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
-        for _ in range(1200):
-            if (tmp_path / "out.tune.pt").exists() or process.poll() is not None:
-                break
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(0.1)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 130, errors
-    assert not out.exists()
-    assert (tmp_path / "out.tune.pt").exists()
-
-
-def test_two_processes_share_the_work(tmp_path: Path) -> None:
-    original, slim, data = saved(tmp_path)
-    out = tmp_path / "out.onnx"
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    command = [sys.executable, "-c", "from prunecvt.cli import main; main()", "tune"]
-    settings = ("--steps", 30, "--batch", 16, "--rate", "0.03", "--threads", 1, "--no-ir")
-    command += list(map(str, (original, slim, "-o", out, "--calib", data, *settings)))
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    ended = [each.communicate(timeout=300) for each in processes]
-    assert [each.returncode for each in processes] == [0, 0], ended
-    assert "wrote" in ended[0][0]
-    assert not ended[1][0]
-    alone = tuned(original, slim, calib=data, steps=30)
-    report = Report.model_validate_json(out.with_suffix(".report.json").read_bytes())
-    assert report.tune is not None
-    assert report.tune.after.loss < 0.6 * report.tune.before.loss
-    assert report.tune.steps == row(alone).steps
-
-
-def test_a_digits_model_end_to_end(tmp_path: Path) -> None:
-    original, calib = SAMPLES / "digits_resnet.onnx", SAMPLES / "digits_calib.npz"
-    slim, out = tmp_path / "slim.onnx", tmp_path / "tuned.onnx"
-    prunecvt.slim(original, slim, ratio=0.5, recover="none", ir=False, bench=False, verify=False)
-    settings: dict[str, Any] = {"steps": 16, "rate": 0.01, "batch": 32}
-    result = tuned(original, slim, out, calib=calib, eval=SAMPLES / "digits_test.npz", **settings)
-    found = row(result)
-    assert found.after.loss < 0.8 * found.before.loss
-    assert found.accuracy is not None
-    assert found.accuracy[1] > found.accuracy[0]
-    assert result.report.accuracy is not None
-    assert isinstance(result.slimmed, Slimmed)
-    assert onnxruntime.InferenceSession(str(out)).get_outputs()[0].shape[1] == 10

@@ -219,10 +219,14 @@ class Training:
         return shown
 
     def _look(self) -> None:
-        """Keeps the weights where they are the best so far."""
+        """Keeps the weights where they are the best so far.
+
+        By the loss alone: agreement moves by whole samples, and one that falls by chance would
+        turn better weights away.
+        """
         quality = self.quality()
         self.history.append((self.step, quality))
-        if quality.loss < self.best.loss and (quality.agreement or 0) >= _least(self.first):
+        if quality.loss < self.best.loss:
             self.best, self.best_step = quality, self.step
             self.weights = self.student.weights()
 
@@ -240,11 +244,6 @@ def agreement(target: Target, made: Tensor, right: Tensor) -> float | None:
         return None
     same = classes_of(target, made) == classes_of(target, right)
     return float(same.double().mean())
-
-
-def _least(first: Quality) -> float:
-    """The agreement that weights must have to be taken: that of the given ones."""
-    return first.agreement or 0.0
 
 
 def _left(pace: tuple[float, float], reached: float) -> float | None:
