@@ -27,16 +27,6 @@ class Quality:
     agreement: float | None
     correct: float | None = None
 
-    @property
-    def guarded(self) -> float:
-        """What weights that are taken must have no less of: right answers, else agreement."""
-        found = self.agreement if self.correct is None else self.correct
-        return found or 0.0
-
-    def exceeds(self, best: Quality, given: Quality) -> bool:
-        """Whether it is better than the best so far, and has not lost against the given weights."""
-        return self.loss < best.loss and self.guarded >= given.guarded
-
 
 def quality_of(
     objective: Objective,

@@ -210,10 +210,14 @@ class Training:
         return shown
 
     def _look(self) -> None:
-        """Keeps the weights where they are the best so far."""
+        """Keeps the weights where they are the best so far.
+
+        By the loss alone: agreement moves by whole samples, and one that falls by chance would
+        turn better weights away.
+        """
         quality = self.quality()
         self.history.append((self.step, quality))
-        if quality.exceeds(self.best, self.first):
+        if quality.loss < self.best.loss:
             self.best, self.best_step = quality, self.step
             self.weights = self.student.weights()
 
