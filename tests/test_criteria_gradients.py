@@ -271,6 +271,7 @@ def test_a_squeeze_that_takes_the_batch_too_changes_nothing(end: str) -> None:
 
 
 def test_what_torch_fails_at_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
     from prunecvt.bridge import sensitivity
 
     def fails(*given: object) -> None:
