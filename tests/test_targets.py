@@ -16,7 +16,6 @@ import prunecvt
 from command_line import RESNET, SAMPLES, run
 from prunecvt import probing
 from prunecvt.options import Options
-from prunecvt.report.cautions import measured_otherwise
 from prunecvt.report.html import render_html
 from prunecvt.report.wording import target_line
 from prunecvt.runtimes import latency
@@ -25,7 +24,6 @@ from prunecvt_passes.errors import UnsupportedError, UsageError
 from prunecvt_passes.recovery import agree
 from prunecvt_passes.seek import MISSED, MOST, NEAR, Probe, nearest, seek, seek_least, smallest
 from prunecvt_passes.target import Target, parse_target
-from report_examples import latency as latency_row
 
 DATA = SAMPLES / "digits_calib.npz"
 QUICK = {"ir": False, "bench": False, "verify": False}
@@ -388,17 +386,3 @@ def test_agreement_needs_data_and_classes(model: str) -> None:
     with pytest.raises(UsageError) as caught:
         prunecvt.slim(SAMPLES / f"{model}.onnx", target="agreement=0.9", **given)
     assert caught.value.code == "E225"
-
-
-def test_a_target_that_the_last_race_contradicts_is_pointed_out() -> None:
-    """Said only of the judge, beyond what counts as met, and where the interval leaves it out."""
-    target = Target("latency", 0.5)
-    off = latency_row(backend="onnxruntime", ratio=0.6, ratio_ci95=(0.58, 0.62))
-    (said,) = measured_otherwise(target, ["onnxruntime"], [off])
-    assert "0.600 of the original's time" in said
-    assert measured_otherwise(target, ["openvino"], [off]) == []
-    for changes in ({"ratio": 0.51}, {"ratio_ci95": (0.49, 0.7)}):
-        row = off.model_copy(update=changes)
-        assert measured_otherwise(target, ["onnxruntime"], [row]) == []
-    assert measured_otherwise(Target("macs", 0.5), ["onnxruntime"], [off]) == []
-    assert measured_otherwise(None, ["onnxruntime"], [off]) == []
