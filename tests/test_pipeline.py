@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from models import WIDTH, Net
+from prunecvt.options import Options
+from prunecvt.slimming import slim_in_memory
 from prunecvt_passes import pipeline
 from prunecvt_passes.budget import Budget, Removal
 from prunecvt_passes.choose import choose
@@ -155,3 +158,12 @@ def test_named_passes_come_from_entry_points(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(UsageError) as caught:
         named_passes(["lable"])
     assert caught.value.code == "E216" and "label" in caught.value.help
+
+
+def test_an_unknown_pass_is_told_before_any_runs() -> None:
+    begun: list[str] = []
+    net = Net()
+    net.output(net.conv(net.first(), WIDTH, 4, name="last"))
+    with pytest.raises(UsageError, match="E216"):
+        slim_in_memory(net.proto(), Options(passes=("lable",)), progress=begun.append)
+    assert not begun

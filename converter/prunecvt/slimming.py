@@ -209,6 +209,7 @@ def slim_in_memory(
         passes += FOLD
     if options.verify:
         passes += CHECK
+    foreign = pipeline.named_passes(options.passes)  # a name that is none is told at once
     pipeline.run(passes, facts, progress)
     oracle = facts.values.get(OracleCheck)  # of the cut alone: what edits afterwards outdates it
     cut = facts.get(Model)
@@ -218,18 +219,23 @@ def slim_in_memory(
     if recovery.model is not cut:
         pipeline.run((taking,), facts, progress)
     cleaned = _cleaned(facts, options, progress)
-    _edit_and_judge(facts, cut, options, progress)
+    edited = bool(foreign) or facts.get(Model) is not cut
+    _edit_and_judge(facts, foreign, edited, options, progress)
     return replace(_finished(facts, sha256, path, oracle, recovery), **cleaned)
 
 
-def _edit_and_judge(facts: Facts, cut: Model, options: Options, progress: Progress | None) -> None:
+def _edit_and_judge(
+    facts: Facts,
+    passes: Sequence[Pass],
+    edited: bool,
+    options: Options,
+    progress: Progress | None,
+) -> None:
     """Runs the passes that were named, draws weights anew, checks what came of it and judges it."""
-    passes: Sequence[Pass] = pipeline.named_passes(options.passes)
     if options.reinit:
         _draw_anew(facts, passes, options.seed, progress)
         passes = (check_contract, run_slimmed) if options.verify else ()
     elif options.verify:
-        edited = passes or facts.get(Model) is not cut
         passes = (*passes, *((check_contract, run_slimmed) if edited else ()), *COMPARE)
     if options.evaluation is not None:
         passes = (*passes, *JUDGE)
