@@ -107,11 +107,17 @@ def examples_for(path: Path, shared: Path | None, count: int) -> Examples | None
 
 
 def calibration_for(path: Path, shared: Path, count: int) -> Floats32:
-    """Unlabelled images as the classifier wants them; none is among its test images."""
+    """Unlabelled images as the classifier wants them; none is among its test images.
+
+    After the 4,096 that have no labels come those that have, without them.
+    """
     if path.stem.startswith("imagenet_"):
         return _pictures(_imagenet_paths(shared)[0::2][:count])
     with np.load(shared / "data" / "cifar10_calib.npz") as stored:
         images = stored["images"][:count]
+    if len(images) < count:
+        with np.load(shared / "data" / "cifar10_train10k.npz") as stored:
+            images = np.concatenate([images, stored["images"][: count - len(images)]])
     if "tiny" in path.stem:
         return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
     return _normalised(images)

@@ -22,7 +22,7 @@ def top1(model: onnx.ModelProto, examples: Examples) -> float:
 
 def row(path: Path, options: argparse.Namespace) -> str:
     """Slims, tunes and tests a model."""
-    calib = calibration_for(path, options.shared, 4096)
+    calib = calibration_for(path, options.shared, options.images)
     examples = examples_for(path, options.shared, 10000)
     if examples is None:
         raise SystemExit(f"there are no test images for {path.name}")
@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--models", default=MODELS)
     parser.add_argument("--macs", type=float, default=0.5)
     parser.add_argument("--round-to", type=int, default=1)
+    parser.add_argument("--images", type=int, default=4096, help="to tune on, without labels")
     parser.add_argument("--augment", default="flip,crop")
     parser.add_argument("--minutes", type=float, default=30.0, help="of CPU time, to tune")
     parser.add_argument("--threads", type=int, default=1)
