@@ -1,19 +1,16 @@
-"""What the recipes on masks, tickets and connectivity share: data, nets, settings, rows."""
+"""What the recipes on masks, tickets and connectivity share: nets, settings, rows."""
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 
-import numpy as np
 import onnx
 import torch
-from torch import Tensor
 
 import prunecvt
 from nets import Builder
@@ -22,10 +19,8 @@ from prunecvt.bridge.methods.fit import Examples, Schedule, accuracy
 from prunecvt.bridge.methods.initialise import Initialisation, initialise
 from prunecvt.bridge.methods.training import State, Training, restore
 from prunecvt.bridge.module import GraphModule
-
-SAMPLES = Path(__file__).parent.parent / "sample_models"
-sys.path.insert(0, str(SAMPLES))
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from recipes import cifar, device_of, digits, moved
+from trained import SAMPLES
 
 
 class Small(Builder):
@@ -77,7 +72,7 @@ class Setting:
     """Data, a net, and how it is trained."""
 
     data: str
-    device: str
+    device: torch.device
     seeds: tuple[int, ...]
     epochs: int
     train: Examples
@@ -108,44 +103,13 @@ class Setting:
         batch = 50 if self.data == "digits" else 128
         steps = self.epochs * (len(self.train.labels) // batch)
         schedule = Schedule(steps, rate, batch, "thirds", int(warmup * steps), seed=seed)
-        return Training(self.train, schedule, None if self.data == "digits" else flip_and_shift)
+        return Training(self.train, schedule, None if self.data == "digits" else moved)
 
     def score(self, module: GraphModule, state: State | None = None) -> float:
         """Right answers on the test data in percent, of the module or of a state of it."""
         if state is not None:
             restore(module, state)
         return 100 * accuracy(module, self.test)
-
-
-def flip_and_shift(images: Tensor, draw: torch.Generator) -> Tensor:
-    """Mirrors half of the images and moves all by up to 4 pixels, zeros coming in."""
-    count, _, height, width = images.shape
-    moves = torch.randint(9, (2, count, 1), generator=draw).to(images.device)
-    mirrored = (torch.rand(count, 1, generator=draw) < 0.5).to(images.device)
-    columns = torch.arange(width, device=images.device).expand(count, -1)
-    columns = torch.where(mirrored, width - 1 - columns, columns) + moves[1]
-    rows = torch.arange(height, device=images.device) + moves[0]
-    padded = torch.nn.functional.pad(images, (4, 4, 4, 4))
-    each = torch.arange(count, device=images.device)[:, None, None]
-    return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def cifar(path: Path) -> Examples:
-    with np.load(path) as file:
-        images = torch.from_numpy(file["images"]).permute(0, 3, 1, 2).float() / 255
-        labels = torch.from_numpy(file["labels"]).long()
-    mean, deviation = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (MEAN, DEVIATION))
-    return Examples(((images - mean) / deviation).contiguous(), labels)
-
-
-def digits() -> tuple[Examples, Examples]:
-    from digits import split
-
-    both = split()
-    return (
-        Examples(torch.from_numpy(both.train_images), torch.from_numpy(both.train_labels)),
-        Examples(torch.from_numpy(both.test_images), torch.from_numpy(both.test_labels)),
-    )
 
 
 def asked(title: str, digits_epochs: int, cifar_epochs: int, **more: float) -> argparse.Namespace:
@@ -161,14 +125,8 @@ def asked(title: str, digits_epochs: int, cifar_epochs: int, **more: float) -> a
     found = parser.parse_args()
     if (found.data is None) == (found.shared is None):
         parser.error("give --shared FOLDER or --data digits")
-    device = found.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if found.shared is None:
-        train, test = digits()
-    else:
-        parts = ("cifar10_train10k", "cifar10_test")
-        train, test = (cifar(found.shared / "data" / f"{part}.npz") for part in parts)
+    device = device_of(found.device)
+    train, test = cifar(found.shared) if found.shared else digits()
     epochs = found.epochs or (cifar_epochs if found.shared else digits_epochs)
     seeds = tuple(int(seed) for seed in found.seeds.split(","))
     data = found.data or "cifar"
@@ -181,12 +139,8 @@ def asked(title: str, digits_epochs: int, cifar_epochs: int, **more: float) -> a
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
     """Mean and standard deviation over seeds."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}"
-
-
-def mean(values: Sequence[float]) -> float:
-    return statistics.mean(values)
+    deviation = stdev(values) if len(values) > 1 else 0.0
+    return f"{mean(values):.{digits}f} ± {deviation:.{digits}f}"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -206,7 +160,7 @@ def compare(
 ) -> None:
     """The same of two rows of scores, seed by seed: a difference counts above its deviation."""
     gaps = [first - second for first, second in zip(better, worse, strict=True)]
-    gap, noise = mean(gaps), statistics.stdev(gaps) if len(gaps) > 1 else 0.0
+    gap, noise = mean(gaps), stdev(gaps) if len(gaps) > 1 else 0.0
     result = "reproduced" if gap > noise else "not reproduced" if gap < -noise else "undecided"
     say(finding, f"{result}, {gap:+.1f} ± {noise:.1f}", options)
 

@@ -70,16 +70,21 @@ class Setting:
 
     def augmented(self, images: Tensor, draw: torch.Generator) -> Tensor:
         """Moves every image by a few pixels, and turns some round."""
-        count, _, height, width = images.shape
-        padded = torch.nn.functional.pad(images, [self.shift] * 4)
-        moves = torch.randint(0, 2 * self.shift + 1, (2, count, 1), generator=draw)
-        turned = torch.rand((count, 1), generator=draw) < (0.5 if self.flip else 0.0)
-        columns = torch.arange(width).expand(count, -1)
-        columns = moves[1] + torch.where(turned, width - 1 - columns, columns)
-        rows = moves[0] + torch.arange(height)
-        rows, columns = rows.to(images.device), columns.to(images.device)
-        samples = torch.arange(count, device=images.device)[:, None, None]
-        return padded[samples, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        return moved(images, draw, self.shift, self.flip)
+
+
+def moved(images: Tensor, draw: torch.Generator, shift: int = 4, flip: bool = True) -> Tensor:
+    """Moves all images by up to ``shift`` pixels, zeros coming in; mirrors half of them."""
+    count, _, height, width = images.shape
+    padded = torch.nn.functional.pad(images, [shift] * 4)
+    moves = torch.randint(0, 2 * shift + 1, (2, count, 1), generator=draw)
+    turned = torch.rand((count, 1), generator=draw) < (0.5 if flip else 0.0)
+    columns = torch.arange(width).expand(count, -1)
+    columns = moves[1] + torch.where(turned, width - 1 - columns, columns)
+    rows = moves[0] + torch.arange(height)
+    rows, columns = rows.to(images.device), columns.to(images.device)
+    samples = torch.arange(count, device=images.device)[:, None, None]
+    return padded[samples, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def parser(text: str | None) -> argparse.ArgumentParser:
@@ -97,20 +102,18 @@ def setting(options: argparse.Namespace) -> Setting:
     """What the flags ask for."""
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
-    name = options.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
     seeds = tuple(int(seed) for seed in options.seeds.split(","))
-    device = torch.device(name)
+    device = device_of(options.device)
     if options.data == "cifar":
         if options.shared is None:
             sys.exit("--data cifar needs --shared FOLDER")
         model = load(options.shared / "models" / "cifar10_resnet20.tsbn.onnx")
-        train, test = (_cifar(options.shared, part) for part in ("train10k", "test"))
+        train, test = cifar(options.shared)
         batch, epochs, rate, shift = 128, options.epochs or 30, 0.1, 4
     else:
         model = _narrow()
-        train, test = _digits()
+        # they were 8x8 once: every other row and column is enough
+        train, test = (Examples(e.images[:, :, ::2, ::2].clone(), e.labels) for e in digits())
         batch, epochs, rate, shift = 50, options.epochs or 16, 0.05, 1
     steps = epochs * (len(train.labels) // batch)
     schedule = Schedule(steps=steps, rate=rate, batch=batch, warmup=steps // 20)
@@ -127,13 +130,21 @@ def setting(options: argparse.Namespace) -> Setting:
     )
 
 
+def device_of(name: str) -> torch.device:
+    """The device of ``--device``."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
 def _narrow() -> Model:
     """The sample ResNet with a third of its widths (16, 32, 48)."""
     path = SAMPLES / "digits_resnet.onnx"
     return prunecvt.slim(path, ratio=2 / 3, round_to=8, reinit=True).slimmed.model
 
 
-def _digits() -> tuple[Examples, Examples]:
+def digits() -> tuple[Examples, Examples]:
+    """scikit-learn's digits, to train on and to judge by."""
     sys.path.append(str(SAMPLES))
     from digits import split
 
@@ -142,15 +153,20 @@ def _digits() -> tuple[Examples, Examples]:
         (found.train_images, found.train_labels),
         (found.test_images, found.test_labels),
     )
+    train, test = (Examples(*map(torch.from_numpy, pair)) for pair in pairs)
+    return train, test
+
+
+def cifar(shared: Path) -> tuple[Examples, Examples]:
+    """10,000 images of CIFAR-10 to train on, and those to judge by."""
     train, test = (
-        Examples(torch.from_numpy(images[:, :, ::2, ::2].copy()), torch.from_numpy(labels))
-        for images, labels in pairs  # they were 8x8 once: every other row and column is enough
+        _stored(shared / "data" / f"cifar10_{part}.npz") for part in ("train10k", "test")
     )
     return train, test
 
 
-def _cifar(shared: Path, part: str) -> Examples:
-    with np.load(shared / "data" / f"cifar10_{part}.npz") as stored:
+def _stored(path: Path) -> Examples:
+    with np.load(path) as stored:
         images, labels = stored["images"], stored["labels"].astype(np.int64)
     plain = ((images.astype(np.float32) / 255 - MEAN) / STD).transpose(0, 3, 1, 2)
     return Examples(torch.from_numpy(np.ascontiguousarray(plain)), torch.from_numpy(labels))

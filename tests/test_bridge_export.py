@@ -157,7 +157,8 @@ def test_what_is_no_module_is_refused(factory: str, why: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", ["", "1,x", "image:", "0,3", "1,3:float33", "1,3:quint8", "1,3:complex64"]
+    "shape",
+    ["", "1,x", "image:", "0,3", "1,3:float33", "1,3:quint8", "1,3:complex64", "1,3:float8_e5m2"],
 )
 def test_shapes_that_cannot_be_read_are_refused(shape: str) -> None:
     with pytest.raises(prunecvt.UsageError, match="E202"):

@@ -339,3 +339,12 @@ def test_types_stay(dtype: str) -> None:
     np.testing.assert_array_equal(
         tuned.weights["w"].astype(np.float32), 2 * model.weights["w"].astype(np.float32)
     )
+
+
+def test_constants_of_bfloat16_that_the_graph_makes() -> None:
+    graph, kind = Net(), onnx.TensorProto.BFLOAT16
+    value = onnx.helper.make_tensor("value", kind, [1], [2.0])
+    twos = graph.add("ConstantOfShape", np.array([4]), value=value)
+    graph.output(graph.add("Add", graph.input("N", 4, type=kind), twos), type=kind)
+    made = to_module(Model.from_proto(graph.proto()))(torch.ones(2, 4, dtype=torch.bfloat16))
+    assert torch.equal(made, torch.full((2, 4), 3.0, dtype=torch.bfloat16))

@@ -16,6 +16,7 @@ from prunecvt_passes.criteria.statistics import NO_STATISTICS, Singles, Statisti
 from prunecvt_passes.criteria.table import CRITERIA, Criterion
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.normalise import Dense
+from prunecvt_passes.precision import feed_in_single
 from prunecvt_passes.recovery.calibration import Calibration, Feed, samples_of
 from prunecvt_passes.synthetic.match import Matched
 
@@ -51,7 +52,7 @@ def differentiate(
     if not gates:
         return Statistics(entry.loss, samples)
     single = runtime.comparable(model)
-    feeds = calibration.fit if single is model else [_single(feed) for feed in calibration.fit]
+    feeds = calibration.fit if single is model else list(map(feed_in_single, calibration.fit))
     most = max(1, min(_MOST, _BYTES // _bytes(dense)))
     asked = Asked(single, gates, ends, groups.total, entry.loss, most, criterion.seed)
     with _refused(criterion, source):
@@ -105,10 +106,6 @@ def _gathered(asked: Asked, feeds: Sequence[Feed]) -> Singles:
         found.append(gradients.astype(np.float32))
         known |= reached
     return np.where(known, np.concatenate(found), np.float32(np.nan))
-
-
-def _single(feed: Feed) -> Feed:
-    return {k: v.astype(np.float32) if v.dtype.kind in "fV" else v for k, v in feed.items()}
 
 
 def _bytes(dense: Dense) -> int:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from prunecvt.bridge.roles import roles_of
-from prunecvt.bridge.starts import Start, start_of
+from prunecvt.bridge.starts import Start, start_of, statistics_of
 from prunecvt.bridge.weights import replaced, stored_names
 from prunecvt.errors import UsageError
-from prunecvt_passes.graph import Graph, index
+from prunecvt_passes.graph import index
 from prunecvt_passes.model import Array, Model
 
 
@@ -53,7 +53,8 @@ def redraw(model: Model, wish: Reinit) -> Redrawn:
         UsageError: E257, the model has no weight that can be trained.
     """
     graph = index(model)
-    roles = roles_of(graph, stored_names(model))
+    stored = stored_names(model)
+    roles = roles_of(graph, stored)
     if not roles.trainable:
         raise UsageError(
             "E257",
@@ -62,7 +63,10 @@ def redraw(model: Model, wish: Reinit) -> Redrawn:
             help="leave --reinit out, or give the model in floating point",
         )
     generator = np.random.default_rng(wish.seed)
-    made, left = _statistics(graph, roles.values, stored_names(model)), []
+    made, left = dict[str, Array](), []
+    for name, value in statistics_of(graph).items():
+        if name in stored:
+            made[name] = np.full(roles.values[name].shape, value)
     for name in roles.trainable:
         start = start_of(graph, roles.values, name)
         if start is None:
@@ -97,17 +101,6 @@ def skipped_by(redrawn: Redrawn | None) -> list[str]:
     if redrawn is None:
         return []
     return ["drift from the original: the weights are drawn anew (--reinit)"]
-
-
-def _statistics(graph: Graph, values: dict[str, Array], stored: frozenset[str]) -> dict[str, Array]:
-    """Means of 0 and variances of 1 of every BatchNormalization."""
-    found: dict[str, Array] = {}
-    for node in graph.nodes:
-        if node.op == "BatchNormalization":
-            for name, value in zip(node.inputs[3:5], (0.0, 1.0), strict=True):
-                if name in stored:
-                    found[name] = np.full(values[name].shape, value, np.float32)
-    return found
 
 
 def _drawn(start: Start, shape: tuple[int, ...], generator: np.random.Generator) -> Array:

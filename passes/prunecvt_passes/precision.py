@@ -7,7 +7,7 @@ question of the graph, not of its number type: the float32 copies of both models
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -17,6 +17,7 @@ from prunecvt_passes.model import Array, Model
 
 _STEP = {TensorProto.FLOAT16: 2.0**-10, TensorProto.BFLOAT16: 2.0**-7}
 _OTHER = (*_STEP, TensorProto.DOUBLE)
+FLOATS = frozenset((TensorProto.FLOAT, *_OTHER))  # types that gradients can be of
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "stash_type")
 
 
@@ -63,6 +64,11 @@ def in_single(model: Model) -> Model:
             if attribute.HasField("sparse_tensor"):
                 _convert(attribute.sparse_tensor.values)
     return copy
+
+
+def feed_in_single(feed: Mapping[str, Array]) -> dict[str, Array]:
+    """Inputs for a model that ``in_single`` made: floating point (V: bfloat16) as float32."""
+    return {k: v.astype(np.float32) if v.dtype.kind in "fV" else v for k, v in feed.items()}
 
 
 def _types(model: Model) -> set[int]:

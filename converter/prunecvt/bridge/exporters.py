@@ -18,17 +18,13 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from prunecvt.bridge.tensors import array_of
+from prunecvt.bridge.tensors import DTYPES, array_of
 from prunecvt.errors import PrunecvtError, UnsupportedError, UsageError
 from prunecvt.loading.refusal import one_line
 from prunecvt_passes.graph import unused
 from prunecvt_passes.model import Array
 
 _TRACED_BATCH = 2  # of 1 exporters make a constant
-_WHOLE = (
-    *(torch.bool, torch.int8, torch.int16, torch.int32, torch.int64),
-    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
-)
 
 
 @dataclass(frozen=True)
@@ -212,8 +208,7 @@ def _input(text: str, usual: str) -> Input:
         shape = tuple(int(size) for size in sizes.split(","))
     except ValueError:
         shape = ()
-    real = dtype.is_floating_point or dtype in _WHOLE
-    if not shape or min(shape) < 1 or not real:
+    if not shape or min(shape) < 1 or dtype not in DTYPES.values():
         raise _unreadable(text)
     return Input(":".join(stated) or usual, shape[1:], dtype)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import onnx
-
 from prunecvt.bridge.roles import Roles
 from prunecvt.errors import UnsupportedError
 from prunecvt_passes.graph import Graph, Node
+from prunecvt_passes.precision import FLOATS
 
 _CUT_OFF = ("Shape", "Size")  # say nothing of values
 _STEPS = frozenset(
@@ -16,12 +15,6 @@ _STEPS = frozenset(
         *("IsNaN", "IsInf", "Range", "ConstantOfShape"),
     )
 )
-_FLOATS = {
-    onnx.TensorProto.FLOAT,
-    onnx.TensorProto.DOUBLE,
-    onnx.TensorProto.FLOAT16,
-    onnx.TensorProto.BFLOAT16,
-}
 
 
 def check_gradients(graph: Graph, roles: Roles) -> None:
@@ -46,7 +39,7 @@ def check_gradients(graph: Graph, roles: Roles) -> None:
 
 def _steps(node: Node) -> bool:
     """Whether the gradient of ``node`` is zero wherever it has one."""
-    return node.op in _STEPS or (node.op == "Cast" and node.attributes["to"] not in _FLOATS)
+    return node.op in _STEPS or (node.op == "Cast" and node.attributes["to"] not in FLOATS)
 
 
 def _refusal(graph: Graph, weight: str) -> UnsupportedError:

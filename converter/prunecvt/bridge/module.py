@@ -126,7 +126,7 @@ class GraphModule(nn.Module):
     def _register(self, source: str) -> None:
         trainable = set(self.roles.trainable)
         for name, array in self.roles.values.items():
-            tensor = tensor_of(array, name, source)
+            tensor = tensor_of(array, f"{source}: initializer '{name}'")
             if tensor is None:
                 continue  # texts: refused only if a node reads them, by its operator
             if not tensor.is_floating_point():

@@ -40,7 +40,7 @@ _LAYERS: dict[str, tuple[int, ...]] = {  # operator -> inputs that are weights w
     "GRU": (1, 2, 3),
     "RNN": (1, 2, 3),
 }
-_LINEAR = ("Conv", "ConvTranspose", "MatMul", "Einsum", "Gemm")
+LINEAR = ("Conv", "ConvTranspose", "MatMul", "Einsum", "Gemm")  # sums of products
 _NORMALISATIONS = ("PRelu", "BiasGelu", "FastGelu")  # and ...Normalization: make no features
 PASSING_ON = (  # operators whose output holds the values of their first input
     *("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast"),
@@ -138,7 +138,7 @@ def _operands(
         array = values[origin[name]] if name in origin else None
         if array is None or not _is_operand(node.op, array):
             continue
-        bias = node.op == "Add" and _is_vector(array) and any(op in _LINEAR for op in makers)
+        bias = node.op == "Add" and _is_vector(array) and any(op in LINEAR for op in makers)
         if bias or node.outputs[0] in feeding:
             found.append(origin[name])
     return found

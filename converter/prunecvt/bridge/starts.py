@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from prunecvt.bridge.roles import PASSING_ON
+from prunecvt.bridge.roles import LINEAR, PASSING_ON
 from prunecvt_passes.graph import Graph, Node
 from prunecvt_passes.model import Array
 
@@ -22,7 +22,6 @@ Shape = tuple[int, ...]
 _TABLE = 0.02  # deviation
 _SLOPE = 0.25
 _RECURRENT = ("LSTM", "GRU", "RNN")
-_LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum")
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,16 @@ def start_of(graph: Graph, values: Mapping[str, Array], name: str) -> Start | No
         if found is not None:
             return found
     return None
+
+
+def statistics_of(graph: Graph) -> dict[str, float]:
+    """Where running means (0) and variances (1) of every BatchNormalization start."""
+    return {
+        name: value
+        for node in graph.nodes
+        if node.op == "BatchNormalization"
+        for name, value in zip(node.inputs[3:5], (0.0, 1.0), strict=True)
+    }
 
 
 def origin_of(graph: Graph, name: str) -> str:
@@ -107,7 +116,7 @@ def _start(node: Node, place: int, own: Shape, shape: Shape | None) -> Start | N
         hidden = node.attributes.get("hidden_size") or own[-1]
         weight = place in (1, 2)
         return Start("uniform", 1 / math.sqrt(hidden)) if weight else Start("constant", 0.0)
-    if node.op in _LINEAR:
+    if node.op in LINEAR:
         if shape is None:
             return None
         fans = _fans(node, place, shape)

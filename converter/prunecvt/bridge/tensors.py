@@ -13,10 +13,25 @@ from prunecvt.errors import UnsupportedError
 from prunecvt_passes.model import Array
 
 _BFLOAT16 = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
+DTYPES: dict[int, Any] = {  # ONNX element type -> its counterpart; torch has more
+    onnx.TensorProto.FLOAT: torch.float32,
+    onnx.TensorProto.DOUBLE: torch.float64,
+    onnx.TensorProto.FLOAT16: torch.float16,
+    onnx.TensorProto.BFLOAT16: torch.bfloat16,
+    onnx.TensorProto.INT8: torch.int8,
+    onnx.TensorProto.INT16: torch.int16,
+    onnx.TensorProto.INT32: torch.int32,
+    onnx.TensorProto.INT64: torch.int64,
+    onnx.TensorProto.UINT8: torch.uint8,
+    onnx.TensorProto.UINT16: torch.uint16,
+    onnx.TensorProto.UINT32: torch.uint32,
+    onnx.TensorProto.UINT64: torch.uint64,
+    onnx.TensorProto.BOOL: torch.bool,
+}
 
 
-def tensor_of(array: Array, name: str, source: str) -> Tensor | None:
-    """A tensor with values of its own; None for texts.
+def tensor_of(array: Array, where: str) -> Tensor | None:
+    """A tensor with values of its own; None for texts. ``where`` is for messages.
 
     Raises:
         UnsupportedError: E440, torch has no such type.
@@ -31,7 +46,7 @@ def tensor_of(array: Array, name: str, source: str) -> Tensor | None:
         raise UnsupportedError(
             "E440",
             f"torch has no counterpart of the type {array.dtype.name}",
-            where=f"{source}: initializer '{name}'",
+            where=where,
             help="train the model in floating point",
         ) from error
 
@@ -51,21 +66,4 @@ def dtype_of(kind: int) -> Any:
     Raises:
         KeyError: torch has none.
     """
-    return _DTYPES[kind]
-
-
-_DTYPES: dict[int, Any] = {
-    onnx.TensorProto.FLOAT: torch.float32,
-    onnx.TensorProto.DOUBLE: torch.float64,
-    onnx.TensorProto.FLOAT16: torch.float16,
-    onnx.TensorProto.BFLOAT16: torch.bfloat16,
-    onnx.TensorProto.INT8: torch.int8,
-    onnx.TensorProto.INT16: torch.int16,
-    onnx.TensorProto.INT32: torch.int32,
-    onnx.TensorProto.INT64: torch.int64,
-    onnx.TensorProto.UINT8: torch.uint8,
-    onnx.TensorProto.UINT16: torch.uint16,
-    onnx.TensorProto.UINT32: torch.uint32,
-    onnx.TensorProto.UINT64: torch.uint64,
-    onnx.TensorProto.BOOL: torch.bool,
-}
+    return DTYPES[kind]

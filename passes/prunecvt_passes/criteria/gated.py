@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 
 from prunecvt_passes.flow import Read
 from prunecvt_passes.graph import Graph, every_node, replace_nodes, taken_names, unused_mark
 from prunecvt_passes.groups import Groups, Ints
 from prunecvt_passes.model import Model
+from prunecvt_passes.precision import FLOATS
 
 _SHAPING = frozenset(("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"))
 _CHOOSING = frozenset(("ArgMax", "LogSoftmax", "Softmax"))
@@ -122,7 +122,7 @@ def heads(graph: Graph) -> list[Head]:
             found.append(Head(maker.inputs[0], axis % rank - rank if rank else axis))
             continue
         kind = graph.shapes.dtypes.get(output, onnx.TensorProto.FLOAT)
-        if np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).kind in "fV":
+        if kind in FLOATS:
             shape = graph.shape(output) or ()
             classes = len(shape) > 1 and shape[1] > 1 and all(size == 1 for size in shape[2:])
             found.append(Head(output, 1 - len(shape) if classes else None))

@@ -16,7 +16,8 @@ from prunecvt_passes.graph import Graph, index
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Array
 from prunecvt_passes.normalise import Dense
-from prunecvt_passes.recovery.calibration import Calibration, Feed, samples_of, walkable
+from prunecvt_passes.precision import feed_in_single
+from prunecvt_passes.recovery.calibration import Calibration, samples_of, walkable
 from prunecvt_passes.recovery.walk import Walk
 
 Spot = tuple[str, int]  # a tensor and the axis of its channels
@@ -35,7 +36,7 @@ def gather(
         return NO_STATISTICS
     folded = fold_batch_norms(dense.graph.model)
     model = runtime.comparable(folded)
-    feeds = calibration.fit if model is folded else [_single(feed) for feed in calibration.fit]
+    feeds = calibration.fit if model is folded else list(map(feed_in_single, calibration.fit))
     graph = index(model, dense.graph.shapes)
     spots, bounds = _spots(graph, groups), zeroing(graph)
     seen: dict[Spot, Floats] = {}
@@ -47,10 +48,6 @@ def gather(
                 seen[tensor, axis] = found
             walk.release([tensor])
     return Statistics(measure, samples_of(calibration.fit), seen)
-
-
-def _single(feed: Feed) -> Feed:
-    return {k: v.astype(np.float32) if v.dtype.kind in "fV" else v for k, v in feed.items()}
 
 
 def _spots(graph: Graph, groups: Groups) -> Sequence[Spot]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from prunecvt.bridge.module import GraphModule
+from prunecvt.bridge.tuning.samples import batch_places
 from prunecvt.errors import UsageError
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -48,7 +49,9 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch) < 1 or not 0 <= self.warmup <= self.steps:
-            raise UsageError("E256", "a schedule needs a step and a sample or more")
+            raise UsageError(
+                "E256", "a schedule needs a step and a sample or more, and a warm-up within it"
+            )
 
     def at(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -150,12 +153,8 @@ def _optimiser(module: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
 def _batch(
     examples: Examples, schedule: Schedule, step: int, augment: Augment | None
 ) -> tuple[Tensor, Tensor]:
-    """The samples of a step: one after the other in an order that is drawn anew every epoch."""
-    count = len(examples.labels)
-    size = min(schedule.batch, count)
-    epoch, place = divmod(step, max(count // size, 1))
-    draw = torch.Generator().manual_seed(schedule.seed * 1_000_003 + epoch)
-    chosen = torch.randperm(count, generator=draw)[place * size : (place + 1) * size]
+    """The samples of a step, augmented."""
+    chosen = batch_places(len(examples.labels), schedule.batch, step, schedule.seed)
     chosen = chosen.to(examples.images.device)
     images = examples.images[chosen]
     if augment is not None:

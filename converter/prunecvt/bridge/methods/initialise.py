@@ -13,7 +13,7 @@ from torch import Tensor
 
 from prunecvt.bridge.methods.training import generator
 from prunecvt.bridge.module import GraphModule
-from prunecvt.bridge.starts import Start, start_of
+from prunecvt.bridge.starts import Start, start_of, statistics_of
 from prunecvt.errors import UsageError
 
 Initialisation = Literal["he", "glorot"]
@@ -49,8 +49,9 @@ def initialise(module: GraphModule, seed: int, kind: Initialisation = "he") -> N
         for name, start in starts.items():
             weight = module.tensor(name)
             weight.copy_(_values(start, weight.shape, kind, draw))
-        for name, value in _statistics(module).items():
-            module.tensor(name).fill_(value)
+        for name, value in statistics_of(module.graph).items():
+            if name in module.roles.statistics:
+                module.tensor(name).fill_(value)
 
 
 def _values(start: Start, shape: torch.Size, kind: Initialisation, draw: torch.Generator) -> Tensor:
@@ -62,15 +63,3 @@ def _values(start: Start, shape: torch.Size, kind: Initialisation, draw: torch.G
     glorot = kind == "glorot" and start.fans is not None
     size = math.sqrt(2 / sum(start.fans or ())) if glorot else start.size
     return torch.randn(shape, generator=draw) * size
-
-
-def _statistics(module: GraphModule) -> dict[str, float]:
-    """Where running means and variances start."""
-    own = set(module.roles.statistics)
-    norms = [node for node in module.graph.nodes if node.op == "BatchNormalization"]
-    return {
-        name: start
-        for node in norms
-        for name, start in zip(node.inputs[3:5], (0.0, 1.0), strict=True)
-        if name in own
-    }

@@ -71,8 +71,8 @@ def retrain(
     hooks = [] if masks is None else [Masked(module, masks)]
     if method == "fine-tuning":
         old = training.schedule
-        low = Constant(total, low_rate(old), old.batch, old.shape, 0, old.momentum, old.decay)
-        training = replace(training, schedule=replace(low, seed=old.seed))
+        low = Constant(**{**vars(old), "rate": low_rate(old), "warmup": 0})
+        training = replace(training, schedule=low)
     training.run(module, *hooks, first=total - steps)
 
 

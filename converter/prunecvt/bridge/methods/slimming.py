@@ -16,11 +16,12 @@ import torch
 from torch import nn
 
 from prunecvt.bridge.methods.fit import Hook
+from prunecvt.bridge.starts import origin_of
 from prunecvt.bridge.weights import loaded
 from prunecvt.errors import UsageError
 from prunecvt.loading.load import Loadable
 from prunecvt_passes.flow import trace
-from prunecvt_passes.graph import Graph, index
+from prunecvt_passes.graph import index
 from prunecvt_passes.groups import solve
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Source, inline_functions, normalise
@@ -51,18 +52,11 @@ def prunable_scales(model: Loadable | Model, units: Units | None = None) -> tupl
             behind.add(use.node.outputs[0])
     graph = index(inline_functions(taken))
     found = [
-        _origin(graph, node.inputs[1])
+        origin_of(graph, node.inputs[1])
         for node in graph.nodes
         if node.op == "BatchNormalization" and node.outputs[0] in behind
     ]
     return tuple(dict.fromkeys(found))
-
-
-def _origin(graph: Graph, name: str) -> str:
-    """The initializer behind copies that exporters make of it."""
-    while name in graph.producer and graph.producer[name].op == "Identity":
-        name = graph.producer[name].inputs[0]
-    return name
 
 
 class Slimming(Hook):

@@ -27,7 +27,7 @@ from prunecvt.bridge.weights import loaded
 from prunecvt.errors import UsageError
 from prunecvt.loading.load import Loadable
 from prunecvt_passes.clean import drop_dead
-from prunecvt_passes.graph import Graph, Node, index, taken_names, unused
+from prunecvt_passes.graph import Graph, Node, index, replace_nodes, taken_names, unused
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.normalise import Source, normalise
 from prunecvt_passes.trim.blocks import find_blocks
@@ -87,7 +87,10 @@ def insert_factors(
         made[tensor] = onnx.helper.make_node("Mul", [tensor, factor.name], [scaled], name=scaled)
         _redirect(edited, tensor, scaled, reader)
         found.append(factor)
-    _insert(edited, made)
+    replace_nodes(
+        edited.proto.graph,
+        lambda _, node: (node, *(made[name] for name in node.output if name in made)),
+    )
     return edited, tuple(found)
 
 
@@ -125,16 +128,6 @@ def _redirect(model: Model, tensor: str, scaled: str, reader: str) -> None:
             for place, name in enumerate(node.input):
                 if name == tensor:
                     node.input[place] = scaled
-
-
-def _insert(model: Model, made: dict[str, onnx.NodeProto]) -> None:
-    """Puts each new node behind the one that makes its tensor."""
-    nodes = []
-    for node in model.proto.graph.node:
-        nodes += [node, *(made[name] for name in node.output if name in made)]
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del model.proto.graph.node[:]
-    model.proto.graph.node.extend(copies)
 
 
 class Selection(Hook):
@@ -271,18 +264,4 @@ def _times(weight: Array, scale: Array) -> Array:
 def _bypass(model: Model, product: str, tensor: str) -> None:
     """Leaves a Mul out: its readers read what it multiplied."""
     _redirect(model, product, tensor, "")
-    kept = [node for node in model.proto.graph.node if product not in node.output]
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
-    del model.proto.graph.node[:]
-    model.proto.graph.node.extend(copies)
-
-
-__all__ = [
-    "Factor",
-    "Selection",
-    "accelerated_step",
-    "factors_of",
-    "fold_factors",
-    "insert_factors",
-    "soft_threshold",
-]
+    replace_nodes(model.proto.graph, lambda _, node: () if product in node.output else (node,))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from prunecvt.bridge.operators.step import Step, Values
-from prunecvt.bridge.tensors import dtype_of
+from prunecvt.bridge.tensors import dtype_of, tensor_of
 
 
 def _wrapped(indices: Tensor, size: int) -> Tensor:
@@ -142,9 +142,9 @@ def size(step: Step, values: Values) -> Tensor:
 def constant_of_shape(step: Step, values: Values) -> Any:
     """ConstantOfShape."""
     stated, sizes = step.get("value"), step.integers(values, 0) or []
-    fill = torch.zeros(1)
+    fill: Any = torch.zeros(1)
     if stated is not None:
-        fill = torch.from_numpy(numpy_helper.to_array(stated).copy())
+        fill = tensor_of(numpy_helper.to_array(stated), step.node.title)
     return fill.reshape(-1)[0].to(values[0].device).expand(sizes).clone()
 
 

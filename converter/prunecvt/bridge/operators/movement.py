@@ -11,8 +11,6 @@ from torch.nn import functional
 
 from prunecvt.bridge.operators.step import Step, Values, given
 
-_MODES = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
-
 
 def reshape(step: Step, values: Values) -> Tensor:
     """Reshape; a target that repeats the batch the graph states follows the real batch."""

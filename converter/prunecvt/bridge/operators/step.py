@@ -72,8 +72,8 @@ class Step:
         if name and name in self.attributes:
             stated = self.attributes[name]
             return list(stated) if isinstance(stated, list | tuple) else [stated]
-        given = values[place] if place < len(values) else None
-        return None if given is None else [int(v) for v in given.reshape(-1).tolist()]
+        found = given(values, place)
+        return None if found is None else [int(v) for v in found.reshape(-1).tolist()]
 
     def refuse(self, what: str) -> UnsupportedError:
         """The error for a setting of an operator that has no counterpart."""

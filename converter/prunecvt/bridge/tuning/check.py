@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from prunecvt.bridge.module import GraphModule
@@ -11,6 +10,7 @@ from prunecvt.errors import VerifyError
 from prunecvt_passes import oracle, runtime
 from prunecvt_passes.graph import DEFAULT_DOMAINS
 from prunecvt_passes.model import Model
+from prunecvt_passes.precision import feed_in_single
 
 
 def check_only_weights_changed(before: Model, after: Model) -> None:
@@ -46,8 +46,7 @@ def check_torch(model: Model, feed: Feed, rtol: float, trained: bool = True) -> 
     """
     single = runtime.comparable(model)
     if single is not model:
-        feed = {k: v.astype(np.float32) if v.dtype.kind in "fV" else v for k, v in feed.items()}
-        model = single
+        model, feed = single, feed_in_single(feed)
     with torch.no_grad():
         module = GraphModule(model).eval()
         made = module({name: torch.from_numpy(values) for name, values in feed.items()})
