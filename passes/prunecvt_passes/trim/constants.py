@@ -21,8 +21,9 @@ from prunecvt_passes.trim.geometry import Floats
 from prunecvt_passes.trim.open_axes import told_apart
 from prunecvt_passes.trim.still import still
 
-# element by element, and not by broadcasting: the first operand's shape is the output's
-_SHAPED_BY_FIRST = ("CastLike", "Clip", "Dropout", "PRelu")
+# element by element, but what comes out is not as large as the largest operand: it is as large as
+# the first one
+_SHAPED_BY_ONE = ("CastLike", "Clip", "Dropout", "PRelu", "SwiGLU")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _free(graph: Graph, node: Node, place: int) -> bool:
     """Whether an operand may become a smaller constant: another has the output's shape."""
     if len(node.inputs) < 2 or RULES.get(node.kind) is not elementwise:
         return False
-    if node.domain not in DEFAULT_DOMAINS or (node.op in _SHAPED_BY_FIRST and place == 0):
+    if node.domain not in DEFAULT_DOMAINS or node.op in _SHAPED_BY_ONE:
         return False
     shape = graph.shape(node.outputs[0])
     others = [n for k, n in enumerate(node.inputs) if k != place and n and n != node.inputs[place]]
