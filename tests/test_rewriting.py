@@ -122,6 +122,7 @@ def test_nothing_is_added_where_weights_are_counted() -> None:
     found = rewritten(shortcut, grow=False)
     assert operators(found).count("Pad") == 1
     assert operators(found).count("Slice") == 1  # of two
+    assert "the target counts" in found.done[-1].left[0]
 
 
 def test_none_leaves_everything() -> None:
@@ -273,6 +274,19 @@ def test_several_become_one(steps: tuple[Callable[[Net, str], str], ...], left: 
     found = rewritten(through(*steps))
     assert [n for n in operators(found) if n in ("Slice", "Gather")] == [left]
     assert found.done[0].rule == "merged into one node"
+
+
+@pytest.mark.parametrize("opset", [9, 17])
+def test_slices_of_two_axes_become_one(opset: int) -> None:
+    def build(net: Net) -> None:
+        x = slice_(net, net.first(), starts=(1,), ends=(END,), axes=(2,))
+        x = slice_(net, x, starts=(0,), ends=(-2,), axes=(3,))
+        net.output(net.add("Mul", x, np.full(1, 2, np.float32)), shape=[None] * 4)
+
+    found = rewritten(build, opset)
+    assert operators(found).count("Slice") == 1
+    assert found.done == (found.done[0],)
+    assert found.done[0].left == ()
 
 
 def test_two_kinds_on_two_axes_stay() -> None:

@@ -142,21 +142,30 @@ def other_pixels(net: Net) -> str:
     return net.last(gather([3, 0, 0], 2)(net, FLIP(net, image(net))), 3)
 
 
+def pixels_alone(net: Net) -> str:
+    return net.last(gather([3, 0, 0], 2)(net, net.add("Relu", image(net))), 3)
+
+
 @pytest.mark.parametrize(
-    "build",
+    ("build", "reason"),
     [
-        also_an_output,
-        also_pooled,
-        function_is_an_output,
-        depthwise,
-        shared_weight,
-        some_are_left_out,
-        some_come_twice,
-        zeros_that_become_ones,
-        other_pixels,
+        (also_an_output, "makes an output"),
+        (also_pooled, "GlobalMaxPool"),
+        (function_is_an_output, "makes an output"),
+        (depthwise, "works in groups of channels"),
+        (shared_weight, "shares its weight"),
+        (some_are_left_out, "would have to read more"),
+        (some_come_twice, "would have to read more"),
+        (zeros_that_become_ones, ""),
+        (other_pixels, "no one node"),
+        (pixels_alone, ""),
     ],
 )
-def test_what_the_weights_after_cannot_do_stays(build: Build) -> None:
+def test_what_the_weights_after_cannot_do_stays(build: Build, reason: str) -> None:
+    """With the reason, where weights after it read these channels at all."""
     found = rewritten(build)
     assert not found.changed
     assert {"Gather", "Pad"} & set(operators(found))
+    left = [each for row in found.done for each in row.left]
+    assert reason in "".join(left)
+    assert len(left) == bool(reason)

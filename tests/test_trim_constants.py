@@ -109,6 +109,18 @@ def test_channels_of_a_branch_scaled_by_zeros_and_ones() -> None:
     assert found.model.weights[inner.input[1]].shape[0] == WIDTH - 3
 
 
+@pytest.mark.parametrize("operator", ["CastLike", "PRelu"])
+def test_a_first_operand_that_gives_the_shape_stays(operator: str) -> None:
+    """Its constant would be of one element, and so would what comes out."""
+    net = Net()
+    x = net.input("N", 4)
+    zeros = net.add("Mul", net.add("Relu", x), np.zeros(1, np.float32))
+    made = net.output(net.add(operator, zeros, net.add("Sigmoid", x)))
+    found = cleaned(net)
+    fed = {"x": np.ones((5, 4), np.float32)}
+    assert runtime.run(found.model, fed)[made].shape == (5, 4)
+
+
 @pytest.mark.parametrize(("name", "dropped"), [("N", 1), ("M", 0)])
 def test_a_summand_of_another_open_axis_gives_the_shape(name: str, dropped: int) -> None:
     """A batch of another name may be 1 where this one is not, and the sum has this one's."""

@@ -254,6 +254,14 @@ def test_widths_are_rounded_up_and_the_reason_says_so() -> None:
     assert width(cleaned(net, Budget(round_to=1, keep=("first",))), "first") == WIDTH
 
 
+def test_a_floor_keeps_dead_channels_and_the_reason_says_so() -> None:
+    net = Net()
+    net.last(dead_first(net))
+    found = cleaned(net, Budget(round_to=1, min_channels=WIDTH))
+    assert width(found, "first") == WIDTH
+    assert "8 are to stay at least" in found.removal.reasons[0]
+
+
 def test_a_layer_that_is_all_dead_keeps_a_channel_where_its_tensor_is_needed() -> None:
     net = Net()
     x = net.first()

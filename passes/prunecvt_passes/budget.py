@@ -12,7 +12,7 @@ import numpy as np
 
 from prunecvt_passes.errors import UsageError
 from prunecvt_passes.groups import Bools, Group, Groups
-from prunecvt_passes.score import Scores
+from prunecvt_passes.score import Floats
 from prunecvt_passes.target import Target
 
 Scope = Literal["auto", "layer", "global", "erk", "lamp", "error", "search"]
@@ -176,13 +176,16 @@ def rounded(group: Group, count: int, budget: Budget) -> int:
     return min(group.size, -(-count // step) * step)
 
 
-def without_empty(groups: Groups, scores: Scores, removed: Bools) -> Bools:
-    """Gives the best channel back to any labelled axis that would lose all of its channels."""
+def without_empty(groups: Groups, values: Floats, removed: Bools) -> Bools:
+    """Gives the best channel back to any labelled axis that would lose all of its channels.
+
+    ``values`` says which is best, of equals the first: one number per class.
+    """
     removed = removed.copy()
     for axes in groups.channels.axes.values():
         for labels in axes:
             if labels is not None:
                 classes = groups.class_of[labels]
                 if removed[classes].all():
-                    removed[classes[np.argmax(scores.values[classes])]] = False
+                    removed[classes[np.argmax(values[classes])]] = False
     return removed

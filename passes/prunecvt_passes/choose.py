@@ -52,7 +52,7 @@ def lowest(
         gone = group.size - rounded(group, wanted[group.id], budget)
         order = np.argsort(scores.values[group.classes], kind="stable")
         removed[group.classes[order[:gone]]] = True
-    return without_empty(groups, scores, removed)
+    return without_empty(groups, scores.values, removed)
 
 
 def _why_whole(groups: Groups, group: Group, count: int, budget: Budget) -> str:

@@ -125,7 +125,7 @@ class _Asked:
             for group, count in spend(offers, model_of, goal).items():
                 classes = self.groups.groups[group].classes
                 removed[classes[offers[group].curve.order[:count]]] = True
-            back = removed & ~without_empty(self.groups, self.scores, removed)
+            back = removed & ~without_empty(self.groups, self.scores.values, removed)
             if not back.any():
                 return removed
             protected |= back

@@ -83,7 +83,7 @@ def backward(graph: Graph, reader: Linear, gap: Array, shape: tuple[int, ...]) -
     node, size, kernel = reader.node, shape[2:], weight.shape[2:]
     strides = node.attributes.get("strides", [1] * len(size))
     dilations = node.attributes.get("dilations", [1] * len(size))
-    before = padding(node, size, gap.shape[2:], kernel, strides, dilations)
+    before, _ = padding(node, size, gap.shape[2:], kernel, strides, dilations)
     # all that the kernel reaches, cut to what lies within the input
     reach = [
         (out - 1) * s + (k - 1) * d + 1

@@ -85,7 +85,7 @@ def _sources(
     """Flat input place of each output place and entry of the kernel; behind the last: no place."""
     strides = node.attributes.get("strides", [1] * len(size))
     dilations = node.attributes.get("dilations", [1] * len(size))
-    before = padding(node, size, out, kernel, strides, dilations)
+    before, _ = padding(node, size, out, kernel, strides, dilations)
     where = np.unravel_index(places, tuple(out))
     found = np.empty((places.size, math.prod(kernel)), np.int64)
     for number, entry in enumerate(np.ndindex(*kernel)):
@@ -110,12 +110,13 @@ def padding(
     kernel: Sequence[int],
     strides: Sequence[int],
     dilations: Sequence[int],
-) -> list[int]:
-    """Padding in front of each axis, as given or as ``auto_pad`` says."""
-    rule = node.attributes.get("auto_pad", "NOTSET")
-    if rule == "NOTSET" and "output_shape" not in node.attributes:
-        return list(node.attributes.get("pads", [0] * len(size)))[: len(size)]
-    found = []
+) -> tuple[list[int], list[int]]:
+    """Padding before and after each axis, as given or as ``auto_pad`` says."""
+    rule, rank = node.attributes.get("auto_pad", "NOTSET"), len(size)
+    if rule in ("NOTSET", "") and "output_shape" not in node.attributes:
+        pads = list(node.attributes.get("pads", [0] * 2 * rank))
+        return pads[:rank], pads[rank:]
+    before, after = [], []
     for axis, spread in enumerate((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)):
         if node.op == "Conv":
             total = max((out[axis] - 1) * strides[axis] + spread - size[axis], 0)
@@ -123,5 +124,6 @@ def padding(
             extra = node.attributes.get("output_padding", [0] * len(size))[axis]
             total = strides[axis] * (size[axis] - 1) + extra + spread - out[axis]
         first = total - total // 2 if rule == "SAME_LOWER" else total // 2
-        found.append(0 if rule == "VALID" else first)
-    return found
+        before.append(0 if rule == "VALID" else first)
+        after.append(0 if rule == "VALID" else total - first)
+    return before, after

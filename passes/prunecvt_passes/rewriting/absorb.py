@@ -7,6 +7,7 @@ columns of W where the channels come from. Sums may run in another order: exact 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -32,14 +33,16 @@ def into_maker(graph: Graph) -> Changes:
             continue
         axis, places = found
         between, maker = _made_by(graph, chain.source)
-        if maker is None or maker.data_axis != axis or maker.node.index in changes.nodes:
+        if maker is None or maker.data_axis != axis:
             continue
         weight = graph.model.weights[maker.weight]
         size = weight.shape[maker.made_axis]
         bias = _bias(graph, maker, size)
-        if len(places) > size or bias is None:
-            why = "has a shared bias" if bias is None else "would have to make more"
-            changes.left.append(f"{chain.title}: {maker.node.title} {why}")
+        why = maker.reason or ("has a shared bias" if bias is None else "")
+        if why or bias is None or len(places) > size:
+            changes.left.append(
+                f"{chain.title}: {maker.node.title} {why or 'would have to make more'}"
+            )
             continue
         changes.weights[maker.weight] = reordered(weight, maker.made_axis, places)
         changes.weights.update(
@@ -101,22 +104,23 @@ def into_readers(graph: Graph) -> Changes:
     taken = taken_names(graph.model.proto.graph)
     for chain in chains(graph):
         found = _channels(chain)
-        if found is None or chain.result in graph.ends or chain.result in graph.sealed:
+        if found is None:
             continue
         axis, places = found
+        readers = list(_read_by(graph, chain.nodes[-1], axis, pads=chain.pick.pads))
+        if not any(reader.sums for reader in readers):
+            continue
         size = (graph.shape(chain.source) or ())[axis]
         held = places[places != PADDING]
-        if len(np.unique(held)) != len(held) or size > len(places):
-            changes.left.append(f"{chain.title}: its readers would have to read more")
+        why = next((f"{each.node.title} {each.reason}" for each in readers if each.reason), "")
+        if not why and (len(np.unique(held)) != len(held) or size > len(places)):
+            why = "its readers would have to read more"
+        if why:
+            changes.left.append(f"{chain.title}: {why}")
             continue
         origin = np.full(size, PADDING)
         origin[held] = np.flatnonzero(places != PADDING)
-        readers = list(_read_by(graph, chain.result, axis, pads=chain.pick.pads))
-        if not readers or any(reader is None for reader in readers):
-            continue
-        if any(node.index in changes.nodes for node, _, _ in filter(None, readers)):
-            continue
-        for node, name, along in filter(None, readers):
+        for node, name, along in ((each.node, each.constant, each.axis) for each in readers):
             if name:
                 changes.weights[name] = reordered(graph.model.weights[name], along, origin)
             elif node.outputs[0] not in changes.names:
@@ -128,31 +132,43 @@ def into_readers(graph: Graph) -> Changes:
     return changes
 
 
-Reader = tuple[Node, str, int]
+@dataclass(frozen=True)
+class Reader:
+    """What has to be put in order: axis ``axis`` of ``constant``, or else what ``node`` makes.
 
-
-def _read_by(graph: Graph, name: str, axis: int, *, pads: bool) -> Iterator[Reader | None]:
-    """Yields what has to be put in order of all that reads ``name``: (node, constant, its axis).
-
-    A node that is passed through is yielded with "" as well, for what it makes is in another order
-    then; None where one cannot be put in order. Padding ends at what gives zero another value.
+    Attributes:
+        reason: why it cannot be; "" where it can.
+        sums: whether the node sums over the channels.
     """
+
+    node: Node
+    constant: str = ""
+    axis: int = 0
+    reason: str = ""
+    sums: bool = False
+
+
+def _read_by(graph: Graph, maker: Node, axis: int, *, pads: bool) -> Iterator[Reader]:
+    """Yields all that reads what ``maker`` makes, and what reads that where it is passed through.
+
+    Padding ends at what gives zero another value.
+    """
+    name = maker.outputs[0]
     if name in graph.ends or name in graph.sealed:
-        yield None
-        return
+        yield Reader(maker, reason="makes an output, or what a body reads")
     for node, place in graph.readers.get(name, []):
         summed = contraction(graph, node) if place == 0 else None
         if summed is not None and summed.data_axis == axis:
-            yield node, summed.weight, summed.read_axis
+            yield Reader(node, summed.weight, summed.read_axis, summed.reason, sums=True)
             continue
         constant = None if pads else _beside(graph, node, place, axis)
         if pads or (constant is None and not is_elementwise(graph, node)):
-            yield None
+            yield Reader(node, reason="needs what it reads as it is")
             continue
-        yield node, "", 0
+        yield Reader(node)
         if constant is not None and constant[0]:
-            yield node, *constant
-        yield from _read_by(graph, node.outputs[0], axis, pads=pads)
+            yield Reader(node, *constant)
+        yield from _read_by(graph, node, axis, pads=pads)
 
 
 def _beside(graph: Graph, node: Node, place: int, axis: int) -> tuple[str, int] | None:

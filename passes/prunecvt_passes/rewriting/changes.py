@@ -34,6 +34,10 @@ class Changes:
         """Leaves nodes out."""
         self.nodes.update({node.index: [] for node in nodes})
 
+    def declined(self, reason: str) -> Changes:
+        """No changes, and a reason why these were left out."""
+        return Changes(left=[*self.left, *(f"{title}: {reason}" for title in self.done)])
+
     def edited(self, node: Node) -> onnx.NodeProto:
         """A copy of a node, which stands in its place; the same one each time."""
         if node.index not in self.nodes:

@@ -20,18 +20,20 @@ ELEMENTWISE = frozenset(_ELEMENTWISE.split())
 
 @dataclass(frozen=True)
 class Contraction:
-    """A node that sums over channels with a weight that nothing else reads.
+    """A node that sums over channels with a weight.
 
     Attributes:
         node: the node.
         data_axis: of its data, in and out, that the channels lie on.
         read_axis, made_axis: of its weight, where the channels that it reads and makes lie.
+        reason: why its weight cannot put channels in another order; "" where it can.
     """
 
     node: Node
     data_axis: int
     read_axis: int
     made_axis: int
+    reason: str = ""
 
     @property
     def weight(self) -> str:
@@ -40,28 +42,27 @@ class Contraction:
 
 
 def contraction(graph: Graph, node: Node) -> Contraction | None:
-    """How a node contracts channels; None where it does not, or its weight is shared or no float.
-
-    Grouped convolutions are none: their channels cannot change groups.
-    """
+    """How a node contracts channels; None where it does not, or not with a constant of floats."""
     if node.op not in _KINDS or node.domain not in DEFAULT_DOMAINS or node.scope:
         return None
     weight = graph.constant(node.inputs[1])
-    if weight is None or weight.dtype.kind != "f" or graph.only_reader(node.inputs[1]) is None:
+    if weight is None or weight.dtype.kind != "f":
         return None
     data = graph.shape(node.inputs[0])
     if data is None or graph.is_initializer(node.inputs[0]):
         return None
+    reason = "" if graph.only_reader(node.inputs[1]) is not None else "shares its weight"
     if node.op in ("Conv", "ConvTranspose"):
-        if node.attributes.get("group", 1) != 1:
-            return None
-        return Contraction(node, 1, *((1, 0) if node.op == "Conv" else (0, 1)))
+        reason = reason if node.attributes.get("group", 1) == 1 else "works in groups of channels"
+        return Contraction(node, 1, *((1, 0) if node.op == "Conv" else (0, 1)), reason)
     if node.op == "Gemm":
         turned = bool(node.attributes.get("transB", 0))
         if node.attributes.get("transA", 0):
             return None
-        return Contraction(node, 1, *((1, 0) if turned else (0, 1)))
-    return Contraction(node, len(data) - 1, 0, 1) if weight.ndim == 2 and len(data) > 1 else None
+        return Contraction(node, 1, *((1, 0) if turned else (0, 1)), reason)
+    if weight.ndim != 2 or len(data) < 2:
+        return None
+    return Contraction(node, len(data) - 1, 0, 1, reason)
 
 
 _KINDS = ("Conv", "ConvTranspose", "Gemm", "MatMul")

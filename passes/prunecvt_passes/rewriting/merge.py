@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import helper
@@ -9,9 +11,8 @@ from onnx import helper
 from prunecvt_passes.graph import Graph, taken_names, unused
 from prunecvt_passes.model import Array
 from prunecvt_passes.rewriting.changes import Changes
-from prunecvt_passes.rewriting.picks import Chain, Places, chains
+from prunecvt_passes.rewriting.picks import BOUNDS_BY_INPUTS, Chain, Places, chains
 
-_STEPS = 10  # the operator set since which Slice has steps
 _END = np.iinfo(np.int64).max
 
 
@@ -71,18 +72,19 @@ def _as_slice(
         if bound is None:
             return None
         bounds[axis] = bound
-    if graph.opset < _STEPS:
-        return None
     rows = [(start, end, axis, step) for axis, (start, end, step) in sorted(bounds.items())]
-    names = []
-    for kind, values in zip(
-        ("starts", "ends", "axes", "steps"), zip(*rows, strict=True), strict=True
-    ):
+    given: dict[str, Any] = dict(
+        zip(("starts", "ends", "axes", "steps"), zip(*rows, strict=True), strict=True)
+    )
+    name, names = chain.nodes[-1].name, list[str]()
+    if graph.opset < BOUNDS_BY_INPUTS:
+        if set(given.pop("steps")) != {1}:
+            return None
+        return helper.make_node("Slice", [chain.source], [chain.result], name=name, **given)
+    for kind, values in given.items():
         names.append(unused(f"{chain.result}__{kind}", taken))
         weights[names[-1]] = np.array(values, np.int64)
-    return helper.make_node(
-        "Slice", [chain.source, *names], [chain.result], name=chain.nodes[-1].name
-    )
+    return helper.make_node("Slice", [chain.source, *names], [chain.result], name=name)
 
 
 def _bounds(places: Places, size: int) -> tuple[int, int, int] | None:

@@ -15,7 +15,8 @@ from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node, integers
 
 Places = npt.NDArray[np.int64]
 PADDING = -1  # a place that holds zero
-_PADS_BY_INPUTS, _BOUNDS_BY_INPUTS = 11, 10  # operator sets
+# operator sets; with bounds as inputs Slice has steps
+_PADS_BY_INPUTS, BOUNDS_BY_INPUTS = 11, 10
 _OPERATORS = ("Slice", "Gather", "Pad")
 
 
@@ -141,7 +142,7 @@ def _gathered(graph: Graph, node: Node, sizes: tuple[int, ...]) -> Pick | None:
 
 
 def _sliced(graph: Graph, node: Node, sizes: tuple[int, ...]) -> Pick | None:
-    if graph.opset < _BOUNDS_BY_INPUTS:
+    if graph.opset < BOUNDS_BY_INPUTS:
         found = [tuple(node.attributes.get(key, ())) for key in ("starts", "ends", "axes")]
         found.append(())
     else:

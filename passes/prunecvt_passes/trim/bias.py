@@ -58,9 +58,9 @@ def receiver(graph: Graph, name: str) -> Node | None:
     if weight_of(graph, maker) is not None and maker.op != "MatMul":
         bias = maker.input(2)
         return maker if not bias or graph.is_initializer(bias) else None
-    if maker.op == "BatchNormalization" and graph.is_initializer(maker.inputs[2]):
+    if maker.kind == "BatchNormalization" and graph.is_initializer(maker.inputs[2]):
         return None if maker.attributes.get("training_mode") else maker
-    if maker.op in ("Add", "Sum"):
+    if maker.kind in ("Add", "Sum"):
         shape = graph.shape(name)
         alike = [n for n in maker.inputs if graph.shape(n) == shape]
         found = (receiver(graph, each) for each in alike if not graph.is_initializer(each))

@@ -24,7 +24,6 @@ from prunecvt_passes.oracle import showing
 from prunecvt_passes.recovery.calibration import Calibration, Feed
 from prunecvt_passes.recovery.measure import outputs_of
 from prunecvt_passes.recovery.recover import judge
-from prunecvt_passes.rules import RULES
 from prunecvt_passes.trim.geometry import CONVOLUTIONS, WEIGHTED, Floats
 from prunecvt_passes.trim.open_axes import told_apart
 
@@ -78,9 +77,9 @@ def find_blocks(graph: Graph) -> list[Block]:
     """Every residual branch of the main graph, in order; outer and inner ones where they nest."""
     found = []
     for node in graph.nodes:
-        if node.op not in ("Add", "Sum") or node.scope or len(node.inputs) != 2:
+        if node.kind not in ("Add", "Sum") or node.scope:
             continue
-        if RULES.get(node.kind) is not RULES["Add"] or len(set(node.inputs)) != 2:
+        if len(node.inputs) != 2 or len(set(node.inputs)) != 2:
             continue
         shape = graph.shape(node.outputs[0])
         alike = shape is not None and all(graph.shape(name) == shape for name in node.inputs)
@@ -254,18 +253,19 @@ def choose_blocks(
         rest = [each for each in trials if not each.block.nodes & gone]
         if enough or not rest or (macs is not None and left <= macs * whole + 1e-9):
             break
-        tried = [replace(each, together=judged(taken, each)) for each in rest]
-        best = min(tried, key=lambda t: (_added(t, error), t.block.sum))
-        error = best.together if best.together is not None else error
-        taken.append(best)
+        tried = [(judged(taken, each), each) for each in rest]
+        together, best = min(
+            tried, key=lambda t: (_per_cost(t[0] - error, t[1].cost), t[1].block.sum)
+        )
+        taken.append(replace(best, together=together))
+        error = together
         left -= best.block.macs / max(batch, 1)
     return sorted(taken, key=lambda t: t.block.sum)
 
 
-def _added(trial: Trial, before: float) -> float:
+def _per_cost(added: float, cost: float) -> float:
     """What a block adds to an error, per unit of its cost."""
-    added = trial.error if trial.together is None else trial.together - before
-    return added / trial.cost if trial.cost > 0 and np.isfinite(added) else np.inf
+    return added / cost if cost > 0 and np.isfinite(added) else np.inf
 
 
 def joint_error(graph: Graph, calibration: Calibration) -> Joint:

@@ -15,10 +15,15 @@ import onnx
 from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node, every_node, taken_names, unused
 from prunecvt_passes.model import Model
 from prunecvt_passes.rules import RULES
+from prunecvt_passes.rules.elementwise import elementwise
 from prunecvt_passes.trim.bias import add_bias, receiver
 from prunecvt_passes.trim.geometry import Floats
 from prunecvt_passes.trim.open_axes import told_apart
 from prunecvt_passes.trim.still import still
+
+# element by element, but what comes out is not as large as the largest operand: it is as large as
+# the first one
+_SHAPED_BY_ONE = ("CastLike", "Clip", "Dropout", "PRelu", "SwiGLU")
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,9 @@ def settle_constants(graph: Graph) -> tuple[Model, tuple[Dropped, ...]]:
 
 def _free(graph: Graph, node: Node, place: int) -> bool:
     """Whether an operand may become a smaller constant: another has the output's shape."""
-    if len(node.inputs) < 2 or RULES.get(node.kind) is not RULES["Add"]:
+    if len(node.inputs) < 2 or RULES.get(node.kind) is not elementwise:
+        return False
+    if node.domain not in DEFAULT_DOMAINS or node.op in _SHAPED_BY_ONE:
         return False
     shape = graph.shape(node.outputs[0])
     others = [n for k, n in enumerate(node.inputs) if k != place and n and n != node.inputs[place]]
@@ -85,7 +92,7 @@ def absorb_sums(graph: Graph, made: frozenset[str]) -> Model:
         if node.scope or node.domain not in DEFAULT_DOMAINS:
             continue
         maker = graph.producer.get(node.inputs[0]) if node.inputs else None
-        if node.op == "Relu" and maker is not None and maker.op == "Relu":
+        if node.op == "Relu" and maker is not None and maker.kind == "Relu":
             return _passed_on(graph, node, node.inputs[0], None, np.zeros(0))
         name, values = _summand(graph, node, made)
         if name and values.any():
@@ -113,11 +120,10 @@ def _summand(graph: Graph, node: Node, made: frozenset[str]) -> tuple[str, Float
 def _by_channel(graph: Graph, taker: Node, values: Floats) -> Floats | None:
     """A constant as one value per channel of what a node makes; None where it is none."""
     shape = graph.shape(taker.outputs[0]) or ()
-    axis = 1 if taker.op != "Gemm" else len(shape) - 1
     aligned: Floats = values.reshape([1] * (len(shape) - values.ndim) + list(values.shape))
-    if any(size > 1 for k, size in enumerate(aligned.shape) if k != axis):
+    if any(size > 1 for k, size in enumerate(aligned.shape) if k != 1):
         return None
-    return np.broadcast_to(aligned.ravel(), (shape[axis],)).astype(np.float64)
+    return np.broadcast_to(aligned.ravel(), (shape[1],)).astype(np.float64)
 
 
 def _passed_on(graph: Graph, node: Node, name: str, taker: Node | None, shift: Floats) -> Model:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +11,8 @@ import numpy.typing as npt
 
 from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node
 from prunecvt_passes.model import Array
+from prunecvt_passes.recovery.linear import Linear, matrix
+from prunecvt_passes.recovery.patches import padding
 
 Floats = npt.NDArray[np.float64]
 CONVOLUTIONS = ("Conv", "ConvTranspose")
@@ -33,31 +37,20 @@ def weight_of(graph: Graph, node: Node) -> Array | None:
 
 def pads_of(graph: Graph, node: Node, weight: Array) -> tuple[list[int], list[int]] | None:
     """Zeros before and after each axis of a convolution; None where they follow from the input."""
-    rank = weight.ndim - 2
-    way = node.attributes.get("auto_pad", "NOTSET")
-    if way == "VALID":
-        return [0] * rank, [0] * rank
-    if way in ("NOTSET", ""):
-        pads = list(node.attributes.get("pads", [0] * 2 * rank))
-        return pads[:rank], pads[rank:]
-    if node.op != "Conv":
-        return None
+    rank, given = weight.ndim - 2, node.inputs[0]
     strides, dilations = (steps_of(node, name, rank) for name in ("strides", "dilations"))
-    shape, dynamic = graph.shape(node.inputs[0]), graph.dynamic(node.inputs[0])
-    first, second = [], []
-    for axis in range(rank):
-        reach = dilations[axis] * (weight.shape[2 + axis] - 1)
-        if strides[axis] == 1:
-            total = reach
-        elif shape is None or dynamic[2 + axis]:
+    size: Sequence[int] = [1] * rank  # plays no part where pads are stated
+    way = node.attributes.get("auto_pad", "NOTSET")
+    if way.startswith("SAME") or "output_shape" in node.attributes:
+        shape = graph.shape(given)
+        if node.op != "Conv" or shape is None:
             return None
-        else:
-            size, stride = shape[2 + axis], strides[axis]
-            total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
-        less, more = total // 2, total - total // 2
-        first.append(less if way == "SAME_UPPER" else more)
-        second.append(more if way == "SAME_UPPER" else less)
-    return first, second
+        steps = zip(strides, graph.dynamic(given)[2:], strict=True)
+        if any(stride > 1 and moves for stride, moves in steps):
+            return None
+        size = shape[2:]
+    out = [-(-length // stride) for length, stride in zip(size, strides, strict=True)]
+    return padding(node, size, out, weight.shape[2:], strides, dilations)
 
 
 def steps_of(node: Node, name: str, rank: int) -> list[int]:
@@ -83,18 +76,11 @@ class Taps:
         weight = weight_of(graph, node)
         if weight is None or node.attributes.get("transA", 0):
             return None
-        if node.op == "Gemm":
-            rows = weight if node.attributes.get("transB", 0) else weight.T
-            with np.errstate(all="ignore"):
-                plain = (rows * node.attributes.get("alpha", 1.0))[None].astype(np.float64)
-            return Taps(np.abs(plain), plain)
-        if node.op == "MatMul":
-            plain = weight.T[None].astype(np.float64)
-            return Taps(np.abs(plain), plain)
-        flat = weight.reshape(*weight.shape[:2], -1).astype(np.float64)
-        blocks = node.attributes.get("group", 1)
-        split = flat.reshape(blocks, -1, *flat.shape[1:])
-        if node.op == "ConvTranspose":
-            split = split.swapaxes(1, 2)
+        linear = Linear(node, node.inputs[1], node.attributes.get("group", 1))
+        rows, scale = matrix(linear, weight.astype(np.float64)), node.attributes.get("alpha", 1.0)
         with np.errstate(all="ignore"):  # weights may be NaN or infinite
+            rows = rows if scale == 1 else rows * scale
+            if weight.ndim == 2:
+                return Taps(np.abs(rows), rows)
+            split = rows.reshape(*rows.shape[:2], -1, math.prod(weight.shape[2:]))
             return Taps(np.abs(split).max(-1), split.sum(-1))

@@ -72,7 +72,7 @@ def readings_of(groups: Groups) -> list[Reading]:
         taps = None if read.place or node.scope else Taps.of(graph, node)
         if taps is not None and taps.largest.shape[0] * taps.largest.shape[2] != values.size:
             taps = None
-        uneven = node.op == "ConvTranspose" or (node.op == "Conv" and padded(graph, node))
+        uneven = node.op in CONVOLUTIONS and padded(graph, node)
         takes = not node.input(2) or graph.is_initializer(node.input(2))
         readings.append(Reading(read, values, taps, uneven, node.outputs[0], takes))
     return readings

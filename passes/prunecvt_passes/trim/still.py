@@ -10,7 +10,7 @@ finite: zero times infinity would be no zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from prunecvt_passes.graph import DEFAULT_DOMAINS, Graph, Node, integers
 from prunecvt_passes.model import Array
 from prunecvt_passes.recovery.walk import part_of
 from prunecvt_passes.rules import RULES
-from prunecvt_passes.trim.geometry import Floats, Taps, is_float, pads_of, weight_of
+from prunecvt_passes.rules.elementwise import elementwise
+from prunecvt_passes.trim.geometry import CONVOLUTIONS, Floats, Taps, is_float, pads_of, weight_of
 
 _MOVING = (
     *("DepthToSpace", "Expand", "Flatten", "Gather", "Pad", "Reshape", "Slice", "SpaceToDepth"),
@@ -99,8 +100,7 @@ def _made(graph: Graph, node: Node, found: Known) -> Sequence[Floats | None]:
         return (_product(graph, node, found),)
     if node.op == "BatchNormalization":
         return (_normalised(graph, node, found),)
-    rule: Callable[..., object] | None = RULES.get(node.kind)
-    if rule is not None and rule is RULES["Relu"]:
+    if RULES.get(node.kind) is elementwise:
         return (_elementwise(graph, node, found),)
     if not any(name in found for name in node.inputs):
         return ()
@@ -123,13 +123,13 @@ def _product(graph: Graph, node: Node, found: Known) -> Floats | None:
     taps, bias = Taps.of(graph, node), node.input(2)
     if taps is None or (bias and graph.constant(bias) is None):
         return None
-    spatial = node.op in ("Conv", "ConvTranspose")
+    spatial = node.op in CONVOLUTIONS
     line = along(graph, found, node.inputs[0], 1 if spatial else -1)
     blocks, outputs, inputs = taps.largest.shape
     if line.size != blocks * inputs:
         return None
     given = line.reshape(blocks, 1, inputs)
-    uneven = node.op == "ConvTranspose" or (spatial and padded(graph, node))
+    uneven = spatial and padded(graph, node)
     finite = np.isfinite(taps.total)
     unknown = ~np.isfinite(given) | ((given != 0) & uneven) | ~finite
     open_rows = ((taps.largest != 0) & unknown).any(-1)
@@ -145,9 +145,11 @@ def _product(graph: Graph, node: Node, found: Known) -> Floats | None:
 
 
 def padded(graph: Graph, node: Node) -> bool:
-    """Whether a convolution reads zeros beyond its input, as far as that is known."""
+    """Whether a convolution may read zeros beside its input; a transposed one always does."""
     weight = graph.constant(node.inputs[1])
-    pads = None if weight is None else pads_of(graph, node, weight)
+    if node.op == "ConvTranspose" or weight is None:
+        return True
+    pads = pads_of(graph, node, weight)
     return pads is None or any(pads[0]) or any(pads[1])
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from prunecvt_passes.budget import Budget, Removal, open_groups, rounded
+from prunecvt_passes.budget import Budget, Removal, open_groups, rounded, without_empty
 from prunecvt_passes.groups import Bools, Group, Groups, Ints
 from prunecvt_passes.model import Model
 from prunecvt_passes.slice import remove
@@ -119,24 +119,16 @@ def _limited(groups: Groups, dead: Bools, budget: Budget) -> tuple[Bools, dict[i
         gone = group.size - rounded(group, least, budget)
         removed[candidates[candidates.size - gone :]] = True
         if not gone:
-            reasons[group.id] = _why(group, candidates.size)
-    return _without_empty(groups, removed), reasons
+            reasons[group.id] = _why(group, candidates.size, budget)
+    return without_empty(groups, np.zeros(groups.total), removed), reasons
 
 
-def _why(group: Group, dead: int) -> str:
+def _why(group: Group, dead: int, budget: Budget) -> str:
     if not dead:
         return "none of its channels is dead"
-    return f"{dead} of its {group.size} channels are dead, but widths are rounded up"
-
-
-def _without_empty(groups: Groups, removed: Bools) -> Bools:
-    """Gives the first channel back to any labelled axis that would lose all of its channels."""
-    removed = removed.copy()
-    for axes in groups.channels.axes.values():
-        for labels in axes:
-            if labels is not None and removed[groups.class_of[labels]].all():
-                removed[groups.class_of[labels[0]]] = False
-    return removed
+    floor = group.size <= budget.min_channels
+    why = f"{budget.min_channels} are to stay at least" if floor else "widths are rounded up"
+    return f"{dead} of its {group.size} channels are dead, but {why}"
 
 
 def _constants(
