@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from prunecvt.evaluation.labels import labelled_feeds
 from prunecvt.loading.load import Loadable, load
 from prunecvt.options import Options
 from prunecvt.report.schema import Accuracy
-from prunecvt.slimming import Slimmed, costs_of, file_sha256, load_facts
+from prunecvt.slimming import Slimmed, file_sha256, finished, load_facts
 from prunecvt.trials import Feed, Trials, make_trials
 from prunecvt.tune_options import TuneOptions
 from prunecvt_passes import pipeline
@@ -28,7 +28,6 @@ from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Source, inline_functions
 from prunecvt_passes.pipeline import Facts
-from prunecvt_passes.plan import write_down
 from prunecvt_passes.recipes import ANALYSE
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Tuned:
     """What was asked for and what was done; the rest of the report is as for ``slim``.
 
     Attributes:
-        options, settings: the choices, and how the report names them.
+        options: the choices.
         slim, sha256: the name of the slimmed model's file and its hash; "" from memory.
         distilled: what training did.
         accuracy: right answers of the slimmed model before and after; None without labelled data.
@@ -53,7 +52,6 @@ class Tuned:
     """
 
     options: TuneOptions
-    settings: dict[str, Any]
     slim: str
     sha256: str
     distilled: Distilled
@@ -111,7 +109,7 @@ def tune_in_memory(
         say("measure_accuracy")
         pipeline.run((measure_accuracy,), facts, progress)
     facts.put(_tuned(request, options, facts, (slim, distilled, gap)))
-    return _finished(facts, sha256, path)
+    return finished(facts, sha256, path)
 
 
 def _distilled(
@@ -219,28 +217,12 @@ def _tuned(
     path = Path(request.slim) if isinstance(request.slim, (str, Path)) else None
     return Tuned(
         options=request.options,
-        settings=request.options.settings(options),
         slim=path.name if path else "",
         sha256=file_sha256(path) if path else "",
         distilled=distilled,
         accuracy=accuracy,
         channels=(before, after),
         torch_gap=gap,
-    )
-
-
-def _finished(facts: Facts, sha256: str, path: Path | None) -> Slimmed:
-    before, after = costs_of(facts)
-    return Slimmed(
-        facts.get(Source).model,
-        sha256,
-        path,
-        facts.get(Model),
-        write_down(facts.get(Groups), facts.get(Removal), sha256),
-        facts,
-        before,
-        after,
-        None,
     )
 
 
