@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from prunecvt.evaluation.accuracy import EvaluationRequest, check_evaluation, me
 from prunecvt.evaluation.labels import labelled_feeds
 from prunecvt.loading.load import Loadable, load
 from prunecvt.options import Options
+from prunecvt.pace import Progress, silent
 from prunecvt.report.schema import Accuracy
 from prunecvt.slimming import Slimmed, file_sha256, finished, load_facts
 from prunecvt.trials import Feed, Trials, make_trials
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from prunecvt.bridge.tuning.samples import Samples
 
 COUNT = 4096  # samples that are read where nothing says how many
-Progress = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def tune_in_memory(
         PrunecvtError: as ``prunecvt.errors`` lists them.
     """
     require_torch()
-    say = progress or _silent
+    say = progress or silent
     say("load")
     facts, sha256, path = load_facts(request.original, options)
     slim = load(
@@ -224,7 +223,3 @@ def _tuned(
         channels=(before, after),
         torch_gap=gap,
     )
-
-
-def _silent(*what: object, **more: object) -> None:
-    """Says nothing."""
