@@ -19,6 +19,11 @@ from prunecvt import slim
 from prunecvt.report.schema import Report
 from prunecvt.report.wording import changed, count
 
+COMMANDS = (
+    *("slim", "plan", "sweep", "trim", "tune", "inspect", "verify", "bench", "convert"),
+    *("export", "report", "compare", "env"),
+)
+
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
@@ -31,39 +36,11 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for command in (
-        "slim",
-        "plan",
-        "trim",
-        "inspect",
-        "verify",
-        "bench",
-        "convert",
-        "report",
-        "compare",
-        "export",
-        "env",
-    ):
+    for command in COMMANDS:
         assert command in done.stdout
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "slim",
-        "plan",
-        "sweep",
-        "trim",
-        "inspect",
-        "verify",
-        "bench",
-        "convert",
-        "report",
-        "compare",
-        "env",
-        "export",
-    ],
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str) -> None:
     done = run(command, "--help")
     assert done.returncode == 0

@@ -76,8 +76,8 @@ def test_a_model_with_zero_groups_is_trimmed_exactly(
     assert report.settings["tolerance"] == 0.0
     assert "ratio" not in report.settings
     assert "equal after the clean-up" in (tmp_path / "t.report.html").read_text()
-    for render in RENDERERS.values():
-        assert "kernel of" in render(report) or "kernels" in render(report)
+    for ending, render in RENDERERS.items():
+        assert ('"kernels"' if ending == ".json" else "kernel of") in render(report)
     assert call("verify", sparse, out, "--no-ir").returncode == 0
 
 

@@ -17,6 +17,8 @@ from prunecvt import UsageError, VerifyError  # noqa: E402
 from prunecvt.bridge.tuning import training  # noqa: E402
 from prunecvt.bridge.tuning.check import check_only_weights_changed, check_torch  # noqa: E402
 from prunecvt.bridge.tuning.hints import chosen_hints, common_tensors, kept_channels  # noqa: E402
+from prunecvt.report.files import report_json  # noqa: E402
+from prunecvt.runtimes.openvino_ir import UNBOUNDED  # noqa: E402
 from prunecvt_passes.graph import index  # noqa: E402
 from prunecvt_passes.model import Model  # noqa: E402
 from tune_cases import CLASSES, images, interrupted, network, row, saved, slimmed, tuned  # noqa: E402
@@ -136,6 +138,13 @@ def test_a_rate_that_ruins_the_model_gives_the_model_that_came() -> None:
     assert row(result).after == row(result).before
     assert result.model.SerializeToString() == slim.SerializeToString()
     assert any("no weights did better" in text for text in result.report.warnings)
+
+
+def test_a_held_out_loss_that_is_no_number_is_a_number_in_the_report() -> None:
+    model = network()
+    result = tuned(model, slimmed(model), rate=1e12, optimiser="sgd", steps=10, verify=False)
+    assert row(result).history[-1].loss == UNBOUNDED
+    assert "NaN" not in report_json(result.report)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,3 +222,6 @@ def test_the_rate_rises_and_falls_and_the_first_end_counts() -> None:
 def test_processes_share_a_batch_in_equal_parts() -> None:
     parts = [Processes(rank, 3).share(torch.arange(10)).tolist() for rank in range(3)]
     assert parts == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    few = [Processes(rank, 4).share(torch.arange(2)).tolist() for rank in range(4)]
+    assert few == [[0], [1], [0], [1]]
+    assert Processes().share(torch.arange(3)).tolist() == [0, 1, 2]

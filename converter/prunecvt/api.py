@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from prunecvt.emit import Progress, emit
+from prunecvt.emit import emit
 from prunecvt.errors import OutputError, UsageError
 from prunecvt.loading.load import Loadable, load
 from prunecvt.loading.plan_file import read_plan
 from prunecvt.options import Options
+from prunecvt.pace import Progress
 from prunecvt.paths import Paths
 from prunecvt.report.assemble import (
     Stopwatch,
@@ -175,15 +177,8 @@ def slim(
     watch = Stopwatch()
     chosen = Options.of(options)
     replayed = plan if plan is None or isinstance(plan, Plan) else read_plan(plan)
-    paths = None
-    if out is not None:
-        read = None if isinstance(plan, Plan) else plan
-        if isinstance(model, (str, os.PathLike)) and not os.path.exists(model):
-            load(model)  # says so, before anything is said of the output
-        paths = Paths.beside(Path(out), chosen, replayed=Path(read) if read else None)
-        paths.check(model, chosen)
-    elif chosen.report:
-        raise UsageError("E206", "a report is only written beside a model", help="give out=")
+    read = Path(plan) if isinstance(plan, (str, os.PathLike)) else None
+    paths = _placed(out, [model], chosen, plan=True, read=read)
     slimmed = slim_in_memory(model, chosen, replayed, progress)
     return _emitted(slimmed, chosen, paths, watch, progress)
 
@@ -209,14 +204,7 @@ def trim(
     """
     watch = Stopwatch()
     asked, chosen = TrimOptions.of(options)
-    paths = None
-    if out is not None:
-        if isinstance(model, (str, os.PathLike)) and not os.path.exists(model):
-            load(model)
-        paths = replace(Paths.beside(Path(out), chosen), plan=None)
-        paths.check(model, chosen)
-    elif chosen.report:
-        raise UsageError("E206", "a report is only written beside a model", help="give out=")
+    paths = _placed(out, [model], chosen)
     return _emitted(trim_in_memory(model, asked, chosen, progress), chosen, paths, watch, progress)
 
 
@@ -248,19 +236,12 @@ def tune(
     """
     watch = Stopwatch()
     asked, chosen = TuneOptions.of(options)
-    paths = checkpoint = None
-    if out is not None:
-        paths = replace(Paths.beside(Path(out), chosen), plan=None)
-        checkpoint = Path(out).with_suffix(".tune.pt")
-        for model in (original, slim):
-            if isinstance(model, (str, os.PathLike)) and not os.path.exists(model):
-                load(model)
-            paths.check(model, chosen)
+    paths, checkpoint = _placed(out, [original, slim], chosen), None
+    if paths is not None:
+        checkpoint = paths.onnx.with_suffix(".tune.pt")
         _check_checkpoint(checkpoint, asked.resume or chosen.force)
-    elif chosen.report or asked.resume:
-        raise UsageError(
-            "E206", "reports and checkpoints only lie beside a model", help="give out="
-        )
+    elif asked.resume:
+        raise UsageError("E206", "a checkpoint only lies beside a model", help="give out=")
     request = Request(original, slim, checkpoint, asked)
     tuned = tune_in_memory(request, chosen, progress)
     if tuned is None:
@@ -269,6 +250,34 @@ def tune(
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return result
+
+
+def _placed(
+    out: str | Path | None,
+    models: Sequence[Loadable],
+    options: Options,
+    plan: bool = False,
+    read: Path | None = None,
+) -> Paths | None:
+    """Where a run writes; None where it does not. Refuses early what would fail in the end.
+
+    Raises:
+        UsageError: E205 or E206, an output has an ending that it cannot have, or no place.
+        InputError: E301, a model is not there, which is said before anything of the output.
+        OutputError: E701 to E705.
+    """
+    if out is None:
+        if options.report:
+            raise UsageError("E206", "a report is only written beside a model", help="give out=")
+        return None
+    for model in models:
+        if isinstance(model, (str, os.PathLike)) and not os.path.exists(model):
+            load(model)
+    paths = Paths.beside(Path(out), options, read)
+    paths = paths if plan else replace(paths, plan=None)
+    for model in models:
+        paths.check(model, options)
+    return paths
 
 
 def _check_checkpoint(path: Path, replaced: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -13,6 +13,7 @@ from prunecvt.checks import SQUASHED_STEP, Outcomes, ends_squashed
 from prunecvt.errors import VerifyError
 from prunecvt.loading.refusal import one_line
 from prunecvt.options import Options
+from prunecvt.pace import Progress, silent
 from prunecvt.paths import Paths
 from prunecvt.report.assemble import Stopwatch, Written, output_file, report_of
 from prunecvt.report.files import RENDERERS
@@ -36,7 +37,6 @@ from prunecvt_passes.samples import random_inputs
 from prunecvt_passes.saturation import multiplies_integers
 from prunecvt_passes.unrounded import unrounded
 
-Progress = Callable[..., None]
 OPENVINO_SLACK = 10.0  # OpenVINO's kernels sum in another order, and approximate some functions
 
 
@@ -53,7 +53,7 @@ def emit(
         VerifyError: E505, OpenVINO gives other outputs; E506, the file as written does.
         OutputError: E7xx, something cannot be converted or written.
     """
-    say = progress or (lambda *what: None)
+    say = progress or silent
     with tempfile.TemporaryDirectory(prefix="prunecvt-") as name:
         folder = Path(name)
         say("write")

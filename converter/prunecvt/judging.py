@@ -16,11 +16,12 @@ from prunecvt.checks import (
     compare_original,
     run_slimmed,
 )
-from prunecvt.emit import Progress, judge_parity, openvino_tolerance
+from prunecvt.emit import judge_parity, openvino_tolerance
 from prunecvt.errors import InputError, UsageError
 from prunecvt.loading.load import load
 from prunecvt.loading.plan_file import read_plan
 from prunecvt.options import Options
+from prunecvt.pace import Progress
 from prunecvt.report.schema import LatencyRow, Report, Verify
 from prunecvt.runtimes.backends import JUDGES
 from prunecvt.runtimes.inputs import latency_inputs

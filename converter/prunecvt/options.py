@@ -13,6 +13,7 @@ from prunecvt.calibration.preprocessing import Preprocessing
 from prunecvt.calibration.source import Calibration, Data, data_name, data_of
 from prunecvt.errors import UsageError
 from prunecvt.gates import check_gate
+from prunecvt.option_checks import check_names, check_number, check_one_of
 from prunecvt.runtimes.backends import JUDGES
 from prunecvt_passes.budget import SCOPES, Budget, Scope
 from prunecvt_passes.recovery.recover import Method, Remedy
@@ -149,13 +150,7 @@ class Options:
             UsageError: E201, a name or a value that is not known.
         """
         known = {each.name for each in fields(Options)}
-        for name in values:
-            if name not in known:
-                raise UsageError(
-                    "E201",
-                    f"no option is called '{name}'",
-                    help=f"known are {', '.join(sorted(known))}",
-                )
+        check_names(values, known)
         options = Options(**{name: _plain(name, value) for name, value in values.items()})
         _check_amounts(options)
         _check_conflicts(options)
@@ -163,9 +158,9 @@ class Options:
         if options.ratio is None and options.threshold is None and not options.target:
             options = replace(options, ratio=RATIO)
         for name in ("max_ratio_per_layer", "rtol", "atol", "timeout"):
-            _number(name, getattr(options, name), (int, float))
+            check_number(name, getattr(options, name), int, float)
         for name in ("min_channels", "threads", "seed"):
-            _number(name, getattr(options, name), (int,))
+            check_number(name, getattr(options, name), int)
         _ = options.preprocessing  # refuses what cannot be read
         _check_choices(options)
         _check_idle(options)
@@ -264,11 +259,6 @@ class Options:
         return found
 
 
-def _number(name: str, value: object, kinds: tuple[type, ...]) -> None:
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        raise UsageError("E201", f"{name} is {value!r}", help="give a number")
-
-
 def _plain(name: str, value: Any) -> Any:
     """An option as ``Options`` holds it; a single text where several may be given is one of them.
 
@@ -284,12 +274,12 @@ def _check_amounts(options: Options) -> None:
     """Refuses amounts that are none."""
     for name in ("calib_count", "static_batch"):
         if getattr(options, name) is not None:
-            _number(name, getattr(options, name), (int,))
+            check_number(name, getattr(options, name), int)
             if getattr(options, name) < 1:
                 raise UsageError("E201", f"{name} is 1 or more")
     for name in ("ratio", "threshold"):
         if getattr(options, name) is not None:
-            _number(name, getattr(options, name), (int, float))
+            check_number(name, getattr(options, name), int, float)
     if options.threshold is not None and not 0 < options.threshold < math.inf:
         raise UsageError("E201", f"threshold is {options.threshold}", help="give one above 0")
     if not isinstance(options.ratio_of, Mapping):
@@ -297,7 +287,7 @@ def _check_amounts(options: Options) -> None:
     for pattern, ratio in options.ratio_of.items():
         if not isinstance(pattern, str):
             raise UsageError("E201", f"ratio_of holds {pattern!r}", help="give {pattern: ratio}")
-        _number(f"ratio_of {pattern}", ratio, (int, float))
+        check_number(f"ratio_of {pattern}", ratio, int, float)
     for name, kind in (("target", str), ("noise", bool)):
         if not isinstance(getattr(options, name), kind):
             what = getattr(options, name)
@@ -374,18 +364,13 @@ def _idle(name: str, lacking: str) -> UsageError:
 
 
 def _check_choices(options: Options) -> None:
-    _one_of("scope", options.scope, SCOPES)
-    _one_of("attention_unit", options.attention_unit, get_args(AttentionUnit))
-    _one_of("grouped_unit", options.grouped_unit, get_args(GroupedUnit))
-    _one_of("recover", options.recover, get_args(Method))
-    _one_of("clean", options.clean, get_args(Mode))
+    check_one_of("scope", options.scope, SCOPES)
+    check_one_of("attention_unit", options.attention_unit, get_args(AttentionUnit))
+    check_one_of("grouped_unit", options.grouped_unit, get_args(GroupedUnit))
+    check_one_of("recover", options.recover, get_args(Method))
+    check_one_of("clean", options.clean, get_args(Mode))
     for gate in options.fail_if:
         check_gate(gate)
-    _one_of("judge", options.judge, tuple(JUDGES))
+    check_one_of("judge", options.judge, tuple(JUDGES))
     if not isinstance(options.round_to, int):
-        _one_of("round_to", options.round_to, ("auto",))
-
-
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise UsageError("E201", f"{name} is '{value}'", help=f"it can be {' or '.join(allowed)}")
+        check_one_of("round_to", options.round_to, ("auto",))

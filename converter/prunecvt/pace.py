@@ -1,4 +1,4 @@
-"""How long a sweep still takes, from the points that were finished so far."""
+"""What is said of work under way: how long it still takes, or nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 Clock = Callable[[], float]
+Progress = Callable[..., None]
+
+
+def silent(*_: object, **__: object) -> None:
+    """The progress of whoever does not want to know."""
 
 
 @dataclass

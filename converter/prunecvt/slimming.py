@@ -221,7 +221,7 @@ def slim_in_memory(
     cleaned = _cleaned(facts, options, progress)
     edited = bool(foreign) or facts.get(Model) is not cut
     _edit_and_judge(facts, foreign, edited, options, progress)
-    return replace(_finished(facts, sha256, path, oracle, recovery), **cleaned)
+    return replace(finished(facts, sha256, path, oracle), recovery=recovery, **cleaned)
 
 
 def _edit_and_judge(
@@ -305,13 +305,10 @@ def _deciding(options: Options, facts: Facts) -> tuple[Pass, ...]:
     return (*gathering, *(ALLOCATE if options.budget.by_cost else DECIDE))
 
 
-def _finished(
-    facts: Facts,
-    sha256: str,
-    path: Path | None,
-    oracle: OracleCheck | None,
-    recovery: Recovery,
+def finished(
+    facts: Facts, sha256: str, path: Path | None, oracle: OracleCheck | None = None
 ) -> Slimmed:
+    """What a run made, once every fact of it is there."""
     return Slimmed(
         facts.get(Source).model,
         sha256,
@@ -321,7 +318,6 @@ def _finished(
         facts,
         *costs_of(facts),
         oracle,
-        recovery,
     )
 
 

@@ -11,7 +11,7 @@ import errno
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from prunecvt.api import slim
 from prunecvt.errors import UsageError
 from prunecvt.judging import bench_files
 from prunecvt.options import Options
-from prunecvt.pace import Pace, Stages
+from prunecvt.pace import Pace, Progress, Stages, silent
 from prunecvt.report.assemble import Stopwatch, run_row
 from prunecvt.report.schema import LatencyRow, Report, Tool
 from prunecvt.report.sweep import SweepPoint, SweepReport, marked, original_of
@@ -33,7 +33,6 @@ from prunecvt.slimming import file_sha256
 from prunecvt.version import VERSION
 from prunecvt.writing.write import check_targets, from_bytes, reported, write_set
 
-Progress = Callable[..., None]
 _IDLE = ("bench", "force", "report", "fail_if", "strict_layout", "threads")  # of a point's settings
 _VARIED = ("ratio", "target")  # from point to point
 
@@ -100,7 +99,7 @@ def sweep(
     _make(folder)
     check_targets(documents, force=True)
     places = {point.name: folder / f"{model.stem}_{point.stem}.onnx" for point in points}
-    series, tell = _Series(model, file_sha256(model), points, places, shared), progress or _silent
+    series, tell = _Series(model, file_sha256(model), points, places, shared), progress or silent
     reports = _made(series, jobs, tell)
     files = [model, *(places[point.name] for point in points)]
     tell(f"timing {len(files)} models in one race", lasting=True)
@@ -157,10 +156,6 @@ def _made(series: _Series, jobs: int, tell: Progress) -> dict[str, Report]:
         what, share = f"slimmed {len(reports)} of {number}: {name}", len(reports) / number
         tell(what, share, left=pace.finished(report.run.seconds), lasting=True)
     return reports
-
-
-def _silent(what: str, share: float | None = None, **_: Any) -> None:
-    """Where nobody wants to know."""
 
 
 def _racing(tell: Progress) -> Progress:

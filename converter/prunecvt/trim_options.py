@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from prunecvt.errors import UsageError
+from prunecvt.option_checks import check_names, check_number, check_one_of
 from prunecvt.options import Options
 from prunecvt_passes.trim.lossy import TrimRequest
 from prunecvt_passes.trim.sparsity import MaskScope
@@ -53,13 +54,7 @@ class TrimOptions:
                 other; E212, one that is out of range.
         """
         own = {each.name for each in fields(TrimOptions)}
-        for name in values:
-            if name not in own and name not in TAKEN:
-                raise UsageError(
-                    "E201",
-                    f"trim has no option '{name}'",
-                    help=f"known are {', '.join(sorted((*own, *TAKEN)))}",
-                )
+        check_names(values, {*own, *TAKEN}, "trim")
         chosen = TrimOptions(**{name: values[name] for name in own & values.keys()})
         _check(chosen)
         return chosen, Options.of({name: values[name] for name in TAKEN if name in values})
@@ -83,12 +78,12 @@ class TrimOptions:
 
 
 def _check(options: TrimOptions) -> None:
-    for name, kinds in (("tolerance", (int, float)), ("sparsity", (int, float))):
-        _number(name, getattr(options, name), kinds)
+    check_number("tolerance", options.tolerance, int, float)
+    check_number("sparsity", options.sparsity, int, float)
     if options.blocks is not None:
-        _number("blocks", options.blocks, (int,))
+        check_number("blocks", options.blocks, int)
     if options.macs is not None:
-        _number("macs", options.macs, (int, float))
+        check_number("macs", options.macs, int, float)
     if not 0 <= options.tolerance < math.inf:
         raise _range("tolerance", options.tolerance, "give a number from 0 on, such as 1e-6")
     if not 0 <= options.sparsity < 1:
@@ -97,10 +92,8 @@ def _check(options: TrimOptions) -> None:
         raise _range("blocks", options.blocks, "give a number of blocks, 1 or more")
     if options.macs is not None and not 0 < options.macs <= 1:
         raise _range("macs", options.macs, "give the share that may be left, such as 0.8")
-    for name, kind in (("price", Price), ("sparsity_scope", MaskScope)):
-        if getattr(options, name) not in get_args(kind):
-            text = " or ".join(get_args(kind))
-            raise UsageError("E201", f"{name} is '{getattr(options, name)}'", help=f"it is {text}")
+    check_one_of("price", options.price, get_args(Price))
+    check_one_of("sparsity_scope", options.sparsity_scope, get_args(MaskScope))
     _check_conflicts(options)
 
 
@@ -118,11 +111,6 @@ def _check_conflicts(options: TrimOptions) -> None:
         raise UsageError(
             "E207", "--sparsity-scope says nothing without --sparsity", help="leave it out"
         )
-
-
-def _number(name: str, value: object, kinds: tuple[type, ...]) -> None:
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        raise UsageError("E201", f"{name} is {value!r}", help="give a number")
 
 
 def _range(name: str, value: object, help: str) -> UsageError:

@@ -17,7 +17,6 @@ import numpy as np
 
 from prunecvt.calibrating import calibrate
 from prunecvt.checks import (
-    Contract,
     Outcomes,
     Tolerance,
     check_contract,
@@ -33,18 +32,17 @@ from prunecvt.probing import Probing
 from prunecvt.report.schema import OracleCheck
 from prunecvt.runtimes.inputs import latency_inputs
 from prunecvt.runtimes.latency import Contender, Schedule, race
-from prunecvt.slimming import Progress, Slimmed, costs_of, load_facts
+from prunecvt.slimming import Progress, Slimmed, finished, load_facts
 from prunecvt.trials import Trials, make_trials
 from prunecvt.trim_options import TrimOptions
 from prunecvt.writing.staged_model import staged
 from prunecvt_passes import pipeline
-from prunecvt_passes.budget import Budget, Removal, check
+from prunecvt_passes.budget import Budget, check
 from prunecvt_passes.flow import trace
-from prunecvt_passes.groups import Groups, solve
+from prunecvt_passes.groups import solve
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Dense, Source, normalise
-from prunecvt_passes.pipeline import Facts, Pass
-from prunecvt_passes.plan import write_down
+from prunecvt_passes.pipeline import Pass
 from prunecvt_passes.recovery.calibration import Calibration
 from prunecvt_passes.rules import RULES
 from prunecvt_passes.trim.exact import Cleaned, clean
@@ -57,22 +55,32 @@ _SHARE = 0.1  # of rtol, for what is exact
 
 
 @dataclass(frozen=True)
+class Masked:
+    """What a mask left.
+
+    Attributes:
+        weights: weights of convolutions and products that are not zero, and all of them.
+        compressed: bytes after zlib of the original and of what is left.
+    """
+
+    weights: tuple[int, int]
+    compressed: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Trimmed:
     """What was asked for and what was done; the rest of the report is as for ``slim``.
 
     Attributes:
-        options, settings: the choices, and how the report names them.
+        options: the choices.
         lossy, cleaned: what the two parts did.
-        weights: weights of convolutions and products that are not zero, and all of them.
-        compressed: bytes after zlib of the original and of what is left; None without a mask.
+        masked: what a mask left; None without one.
     """
 
     options: TrimOptions
-    settings: dict[str, object]
     lossy: Lossy
     cleaned: Cleaned
-    weights: tuple[int, int]
-    compressed: tuple[int, int] | None
+    masked: Masked | None
 
     @property
     def changed(self) -> bool:
@@ -215,13 +223,11 @@ def trim_in_memory(
     lossy, cleaned, source = facts.get(Lossy), facts.get(Cleaned), facts.get(Source)
     facts.put(cleaned.groups)
     facts.put(cleaned.removal)
-    weights = nonzero(facts.get(Dense).graph)
-    sizes = None
+    masked = None
     if trim.sparsity:
         sizes = compressed_bytes(source.model), compressed_bytes(cleaned.model)
-        weights = nonzero(lossy.dense.graph)
-    settings = trim.settings(options)
-    facts.put(Trimmed(trim, settings, lossy, cleaned, weights, sizes))
+        masked = Masked(nonzero(lossy.dense.graph), sizes)
+    facts.put(Trimmed(trim, lossy, cleaned, masked))
     passes = []
     if options.verify:
         passes = [check_contract, make_trials, run_slimmed]
@@ -229,22 +235,4 @@ def trim_in_memory(
     if options.evaluation is not None:
         passes.append(measure_accuracy)
     pipeline.run(passes, facts, progress)
-    return _finished(facts, sha256, path)
-
-
-def _finished(facts: Facts, sha256: str, path: Path | None) -> Slimmed:
-    before, after = costs_of(facts)
-    return Slimmed(
-        facts.get(Source).model,
-        sha256,
-        path,
-        facts.get(Model),
-        write_down(facts.get(Groups), facts.get(Removal), sha256),
-        facts,
-        before,
-        after,
-        facts.values.get(OracleCheck),
-    )
-
-
-__all__ = ["Contract", "Pricing", "Trimmed", "trim_in_memory"]
+    return finished(facts, sha256, path, facts.values.get(OracleCheck))

@@ -9,6 +9,7 @@ from typing import Any
 
 from prunecvt.calibration.source import Calibration, Data, data_name, data_of
 from prunecvt.errors import UsageError
+from prunecvt.option_checks import check_names, check_number, check_one_of
 from prunecvt.options import Options
 
 AUGMENTATIONS = ("flip", "crop", "noise", "mixup")
@@ -99,13 +100,7 @@ class TuneOptions:
                 each other or one that says nothing; E212, one out of range; E260, there is no data.
         """
         own = {each.name for each in fields(TuneOptions)} - {"seed"}
-        for name in values:
-            if name not in own and name not in TAKEN:
-                raise UsageError(
-                    "E201",
-                    f"tune has no option '{name}'",
-                    help=f"known are {', '.join(sorted((*own, *TAKEN)))}",
-                )
+        check_names(values, {*own, *TAKEN}, "tune")
         labels = values.get("labels")
         taken = {"bench": False, **{n: values[n] for n in TAKEN if n in values}}
         if labels is not None and taken.get("calib") is None:
@@ -156,21 +151,15 @@ def _plain(name: str, value: Any) -> Any:
 
 def _check(options: TuneOptions) -> None:
     for name, choices in _CHOICES.items():
-        if getattr(options, name) not in choices:
-            text = " or ".join(choices)
-            raise UsageError("E201", f"{name} is '{getattr(options, name)}'", help=f"it is {text}")
+        check_one_of(name, getattr(options, name), choices)
     for name in options.augment:
-        if name not in AUGMENTATIONS:
-            raise UsageError(
-                "E201", f"--augment {name} is not known", help=f"of {', '.join(AUGMENTATIONS)}"
-            )
+        check_one_of("augment", name, AUGMENTATIONS)
     for name, (least, end, what) in _RANGES.items():
         value = getattr(options, name)
         if value is None:
             continue
         kinds = (int,) if name in _WHOLE else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds):
-            raise UsageError("E201", f"{name} is {value!r}", help=f"give {what}")
+        check_number(name, value, *kinds, help=f"give {what}")
         if not least <= value < end:
             flag = name.replace("_", "-")
             raise UsageError("E212", f"--{flag} {value} is out of range", help=f"give {what}")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +16,9 @@ from prunecvt.evaluation.accuracy import EvaluationRequest, check_evaluation, me
 from prunecvt.evaluation.labels import labelled_feeds
 from prunecvt.loading.load import Loadable, load
 from prunecvt.options import Options
+from prunecvt.pace import Progress, silent
 from prunecvt.report.schema import Accuracy
-from prunecvt.slimming import Slimmed, costs_of, file_sha256, load_facts
+from prunecvt.slimming import Slimmed, file_sha256, finished, load_facts
 from prunecvt.trials import Feed, Trials, make_trials
 from prunecvt.tune_options import TuneOptions
 from prunecvt_passes import pipeline
@@ -28,7 +28,6 @@ from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Source, inline_functions
 from prunecvt_passes.pipeline import Facts
-from prunecvt_passes.plan import write_down
 from prunecvt_passes.recipes import ANALYSE
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from prunecvt.bridge.tuning.samples import Samples
 
 COUNT = 4096  # samples that are read where nothing says how many
-Progress = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Tuned:
     """What was asked for and what was done; the rest of the report is as for ``slim``.
 
     Attributes:
-        options, settings: the choices, and how the report names them.
+        options: the choices.
         slim, sha256: the name of the slimmed model's file and its hash; "" from memory.
         distilled: what training did.
         accuracy: right answers of the slimmed model before and after; None without labelled data.
@@ -53,7 +51,6 @@ class Tuned:
     """
 
     options: TuneOptions
-    settings: dict[str, Any]
     slim: str
     sha256: str
     distilled: Distilled
@@ -89,7 +86,7 @@ def tune_in_memory(
         PrunecvtError: as ``prunecvt.errors`` lists them.
     """
     require_torch()
-    say = progress or _silent
+    say = progress or silent
     say("load")
     facts, sha256, path = load_facts(request.original, options)
     slim = load(
@@ -111,7 +108,7 @@ def tune_in_memory(
         say("measure_accuracy")
         pipeline.run((measure_accuracy,), facts, progress)
     facts.put(_tuned(request, options, facts, (slim, distilled, gap)))
-    return _finished(facts, sha256, path)
+    return finished(facts, sha256, path)
 
 
 def _distilled(
@@ -219,7 +216,6 @@ def _tuned(
     path = Path(request.slim) if isinstance(request.slim, (str, Path)) else None
     return Tuned(
         options=request.options,
-        settings=request.options.settings(options),
         slim=path.name if path else "",
         sha256=file_sha256(path) if path else "",
         distilled=distilled,
@@ -227,22 +223,3 @@ def _tuned(
         channels=(before, after),
         torch_gap=gap,
     )
-
-
-def _finished(facts: Facts, sha256: str, path: Path | None) -> Slimmed:
-    before, after = costs_of(facts)
-    return Slimmed(
-        facts.get(Source).model,
-        sha256,
-        path,
-        facts.get(Model),
-        write_down(facts.get(Groups), facts.get(Removal), sha256),
-        facts,
-        before,
-        after,
-        None,
-    )
-
-
-def _silent(*what: object, **more: object) -> None:
-    """Says nothing."""

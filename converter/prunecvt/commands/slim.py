@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from prunecvt.commands.documents import renderer
 from prunecvt.commands.terminal import Terminal, write
 
 if TYPE_CHECKING:
+    from prunecvt.api import Result
     from prunecvt.report.schema import Report
 
 
@@ -92,16 +94,10 @@ def slim(
         _plan(terminal, {**given, "output": _plan_beside(out, plan)})
         return
     from prunecvt.api import slim as slim_model
-    from prunecvt.report.tables import summary_table
 
     with terminal.progress() as progress:
         result = slim_model(model, out, plan=plan, progress=progress, **options_of(given))
-    terminal.show(summary_table(result.report))
-    for path in reversed(result.paths.all if result.paths else []):
-        terminal.show(f"wrote {path}")
-    if format != "text":
-        write(render(result.report))
-    pass_gates(result.report)
+    conclude(result, terminal, None if format == "text" else render)
 
 
 def plan(
@@ -152,12 +148,25 @@ def plan(
     _plan(Terminal.of(quiet or json, verbose, no_color), strongest(context, locals()))
 
 
-def pass_gates(report: Report) -> None:
-    """Ends with code 6 where a gate was missed; everything is written by then.
+def conclude(
+    result: Result, terminal: Terminal, render: Callable[[Report], str] | None = None
+) -> None:
+    """Says what a run gave and wrote; ``render`` makes what goes to stdout beside that.
 
     Raises:
-        GateError: E601.
+        GateError: E601, a gate was missed; everything is written by then.
     """
+    from prunecvt.report.tables import summary_table
+
+    terminal.show(summary_table(result.report))
+    for path in reversed(result.paths.all if result.paths else []):
+        terminal.show(f"wrote {path}")
+    if render is not None:
+        write(render(result.report))
+    _pass_gates(result.report)
+
+
+def _pass_gates(report: Report) -> None:
     from prunecvt.report.wording import gate_value
 
     missed = [gate for gate in report.gates if not gate.passed]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -9,8 +10,8 @@ import typer
 
 from prunecvt.commands import flags
 from prunecvt.commands.documents import renderer
-from prunecvt.commands.slim import options_of, pass_gates
-from prunecvt.commands.terminal import Terminal, write
+from prunecvt.commands.slim import conclude, options_of
+from prunecvt.commands.terminal import Terminal
 
 _CUT = "What to cut"
 _Tolerance = Annotated[
@@ -117,22 +118,16 @@ def trim(
     terminal = Terminal.of(quiet or format not in ("text", "github"), verbose, no_color)
     render = renderer(format, terminal)
     from prunecvt.api import trim as trim_model
-    from prunecvt.report.tables import summary_table
 
     out: Path = output or model.parent / f"{model.stem}_trim.onnx"
     with terminal.progress() as progress:
         result = trim_model(model, out, progress=progress, **_options(given))
-    terminal.show(summary_table(result.report))
-    for path in reversed(result.paths.all if result.paths else []):
-        terminal.show(f"wrote {path}")
-    if format != "text":
-        write(render(result.report))
-    pass_gates(result.report)
-
-
-_OWN = ("tolerance", "blocks", "macs", "price", "sparsity", "sparsity_scope")
+    conclude(result, terminal, None if format == "text" else render)
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
     """The API's options from the flags."""
-    return {**options_of(given), **{name: given[name] for name in _OWN}}
+    from prunecvt.trim_options import TrimOptions
+
+    own = [each.name for each in fields(TrimOptions)]
+    return {**options_of(given), **{name: given[name] for name in own}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -9,8 +10,8 @@ import typer
 
 from prunecvt.commands import flags
 from prunecvt.commands.documents import renderer
-from prunecvt.commands.slim import options_of, pass_gates
-from prunecvt.commands.terminal import Terminal, write
+from prunecvt.commands.slim import conclude, options_of
+from prunecvt.commands.terminal import Terminal
 
 _LEARN, _RUN = "How to learn", "How to run"
 _Original = Annotated[Path, typer.Argument(help="The original.", show_default=False)]
@@ -149,29 +150,18 @@ def tune(
     terminal = Terminal.of(quiet or format not in ("text", "github"), verbose, no_color)
     render = renderer(format, terminal)
     from prunecvt.api import tune as tune_model
-    from prunecvt.report.tables import summary_table
 
     out: Path = output or slim.parent / f"{slim.stem}_tuned.onnx"
     with terminal.progress(lines=True) as progress:
         result = tune_model(original, slim, out, progress=progress, **_options(given))
     if result is None:
         return
-    terminal.show(summary_table(result.report))
-    for path in reversed(result.paths.all if result.paths else []):
-        terminal.show(f"wrote {path}")
-    if format != "text":
-        write(render(result.report))
-    pass_gates(result.report)
-
-
-_OWN = (
-    *("epochs", "steps", "minutes", "batch", "optimiser", "rate", "decay", "temperature", "loss"),
-    *("hint", "layers", "augment", "labels", "label_weight", "holdout", "device", "threads"),
-    *("checkpoint_minutes", "resume"),
-)
+    conclude(result, terminal, None if format == "text" else render)
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
     """The API's options from the flags."""
-    shared = options_of({name: value for name, value in given.items() if name not in _OWN})
-    return {**shared, **{name: given[name] for name in _OWN}}
+    from prunecvt.tune_options import TuneOptions
+
+    own = [each.name for each in fields(TuneOptions)]
+    return {**options_of(given), **{name: given[name] for name in own}}

@@ -255,7 +255,7 @@ def report_of(slimmed: Slimmed, options: Options, written: Written, watch: Stopw
             *measured_otherwise(options.budget.target, JUDGES[options.judge], written.latency),
         ],
     )
-    report = as_tuned(as_trimmed(report, slimmed), slimmed)
+    report = as_tuned(as_trimmed(report, slimmed, options), slimmed, options)
     gates = judged(report, options.fail_if, options.strict_layout)
     return report.model_copy(update={"gates": gates})
 

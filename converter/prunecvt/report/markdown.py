@@ -86,9 +86,9 @@ def _measures(report: Report) -> list[str]:
     if report.target is not None:
         line = wording.target_line(report.target)
         lines.append(f"{line[0].upper()}{line[1:]}.")
-    for line in [] if report.trim is None else trim_lines(report.trim):
+    for line in trim_lines(report.trim):
         lines.append(f"{_escape(line)}.")
-    for line in [] if report.tune is None else tune_lines(report.tune):
+    for line in tune_lines(report.tune):
         lines.append(f"{_escape(line[0].upper() + line[1:])}.")
     for gate in report.gates:
         outcome = "passed" if gate.passed else "**missed**"

@@ -44,12 +44,10 @@ def summary_table(report: Report) -> Sheet:
     """What was won and what it cost, then what stayed whole and why."""
 
     def build(width: int, plain: bool) -> RenderableType:
-        trimmed = [] if report.trim is None else trim_lines(report.trim)
-        trimmed += [] if report.tune is None else tune_lines(report.tune)
         parts: list[RenderableType] = [
             _totals(report, plain),
             Text(),
-            *(_text(line, plain) for line in trimmed),
+            *(_text(line, plain) for line in (*trim_lines(report.trim), *tune_lines(report.tune))),
             *_drift_lines(report, width, plain),
         ]
         pinned, whole = wording.causes_pinned(report.skipped), wording.causes_whole(report.groups)

@@ -91,8 +91,10 @@ NO_SPEED = (
 MOST = 6  # lines of one kind
 
 
-def trim_lines(row: TrimRow) -> list[str]:
-    """What went and what did not, one line each; of many alike the first few."""
+def trim_lines(row: TrimRow | None) -> list[str]:
+    """What went and what did not, one line each; of many alike the first few. None: no lines."""
+    if row is None:
+        return []
     lines = _few([_block_line(each) for each in row.blocks if each.dropped], "blocks")
     if row.blocks:
         gone = sum(each.dropped for each in row.blocks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from prunecvt.options import Options
 from prunecvt.report.schema import Report
 from prunecvt.report.trim_rows import (
     BlockRow,
@@ -11,13 +12,13 @@ from prunecvt.report.trim_rows import (
     StayedRow,
     TrimRow,
 )
-from prunecvt.runtimes.openvino_ir import UNBOUNDED
+from prunecvt.runtimes.openvino_ir import bounded
 from prunecvt.slimming import Slimmed
 from prunecvt.trimming import Trimmed
 from prunecvt_passes.budget import STEP
 
 
-def as_trimmed(report: Report, slimmed: Slimmed) -> Report:
+def as_trimmed(report: Report, slimmed: Slimmed, options: Options) -> Report:
     """The report of a trimmed model; that of any other as it is."""
     trimmed = slimmed.facts.values.get(Trimmed)
     if trimmed is None:
@@ -31,7 +32,7 @@ def as_trimmed(report: Report, slimmed: Slimmed) -> Report:
             "what was dropped, masked or below --tolerance changes the outputs: the exact check "
             "speaks of the clean-up after it, the drift of all of it"
         )
-    settings = trimmed.settings
+    settings = trimmed.options.settings(options)
     resolved = {"round_to": str(STEP)} if settings["round_to"] == "auto" else {}
     return report.model_copy(
         update={
@@ -82,9 +83,9 @@ def _blocks(trimmed: Trimmed) -> list[BlockRow]:
     return [
         BlockRow(
             tensor=each.block.tensor,
-            error=min(each.error, UNBOUNDED),
+            error=bounded(each.error),
             top1_agree=each.agreement,
-            together=_bounded(gone.get(each.block.tensor)),
+            together=None if (error := gone.get(each.block.tensor)) is None else bounded(error),
             cost=each.cost,
             unit="ms" if each.unit == "ms" else "MACs",
             dropped=each.block.tensor in gone,
@@ -93,19 +94,16 @@ def _blocks(trimmed: Trimmed) -> list[BlockRow]:
     ]
 
 
-def _bounded(error: float | None) -> float | None:
-    return None if error is None else min(error, UNBOUNDED)
-
-
 def _mask(trimmed: Trimmed) -> MaskRow | None:
-    if trimmed.compressed is None:
+    if trimmed.masked is None:
         return None
-    left, weights = trimmed.weights
+    left, weights = trimmed.masked.weights
+    before, after = trimmed.masked.compressed
     return MaskRow(
         sparsity=trimmed.options.sparsity,
         scope=trimmed.options.sparsity_scope,
         weights=weights,
         nonzero=left,
-        compressed_before=trimmed.compressed[0],
-        compressed_after=trimmed.compressed[1],
+        compressed_before=before,
+        compressed_after=after,
     )

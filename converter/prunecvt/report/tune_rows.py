@@ -66,8 +66,10 @@ _NAMES = {
 }
 
 
-def tune_lines(row: TuneRow) -> list[str]:
-    """What training did, one line each."""
+def tune_lines(row: TuneRow | None) -> list[str]:
+    """What training did, one line each. None: no lines."""
+    if row is None:
+        return []
     before, after = row.before, row.after
     text = f"{_NAMES[row.compared]}: {before.loss:.4g} -> {after.loss:.4g}"
     if before.top1_agree is not None and after.top1_agree is not None:

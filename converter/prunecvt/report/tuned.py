@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from prunecvt.evaluation.intervals import wilson
+from prunecvt.options import Options
 from prunecvt.report.schema import Change, Report
 from prunecvt.report.tune_rows import HeldOut, LookRow, TuneRow
-from prunecvt.runtimes.openvino_ir import UNBOUNDED
+from prunecvt.runtimes.openvino_ir import bounded
 from prunecvt.slimming import Slimmed
 from prunecvt.tuning import Tuned
 
 FEW = 100  # held-out samples that tell little
 
 
-def as_tuned(report: Report, slimmed: Slimmed) -> Report:
+def as_tuned(report: Report, slimmed: Slimmed, options: Options) -> Report:
     """The report of a tuned model; that of any other as it is."""
     tuned = slimmed.facts.values.get(Tuned)
     if tuned is None:
@@ -29,7 +30,7 @@ def as_tuned(report: Report, slimmed: Slimmed) -> Report:
             "criterion": "distillation",
             "groups": [],
             "skipped": [],
-            "settings": tuned.settings,
+            "settings": tuned.options.settings(options),
             "resolved": {},
             "totals": report.totals.model_copy(update={"channels": channels}),
             "verify": verify,
@@ -48,7 +49,7 @@ def tune_row(tuned: Tuned) -> TuneRow:
     for each in (made.before, made.after):
         agree = each.agreement
         interval = None if agree is None else wilson(agree, held)
-        loss = min(each.loss, UNBOUNDED)
+        loss = bounded(each.loss)
         qualities.append(
             HeldOut(loss=loss, top1_agree=agree, top1_agree_ci95=interval, top1=each.correct)
         )
@@ -71,7 +72,7 @@ def tune_row(tuned: Tuned) -> TuneRow:
         history=[
             LookRow(
                 step=step,
-                loss=min(each.loss, UNBOUNDED),
+                loss=bounded(each.loss),
                 top1_agree=each.agreement,
                 top1=each.correct,
             )

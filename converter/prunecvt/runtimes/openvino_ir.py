@@ -41,6 +41,11 @@ _BOOT = (
 )
 
 
+def bounded(value: float) -> float:
+    """The value, or ``UNBOUNDED`` where it is infinite or NaN."""
+    return value if value < UNBOUNDED else UNBOUNDED
+
+
 @dataclass(frozen=True)
 class Trial:
     """One inference with a known result.

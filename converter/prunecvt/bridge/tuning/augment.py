@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from prunecvt.errors import UsageError
+from prunecvt.tune_options import AUGMENTATIONS
 
 Augmentation = Callable[[Tensor, torch.Generator, bool], Tensor]
 _REACH = 8  # images are moved by an eighth of their size at most
@@ -62,12 +63,9 @@ def mixed(values: Tensor, draw: torch.Generator, last: bool = False) -> Tensor:
     return share * values + (1 - share) * values[other]
 
 
-AUGMENTATIONS: Mapping[str, Augmentation] = {
-    "flip": flipped,
-    "crop": moved,
-    "noise": noisy,
-    "mixup": mixed,
-}
+_AUGMENTED_BY: Mapping[str, Augmentation] = dict(
+    zip(AUGMENTATIONS, (flipped, moved, noisy, mixed), strict=True)
+)
 _OF_IMAGES = ("flip", "crop")
 
 
@@ -83,7 +81,7 @@ def augmented(
     """
     changed = dict(batch)
     (name,) = (each for each, values in batch.items() if values.is_floating_point())
-    for kind, augmentation in AUGMENTATIONS.items():
+    for kind, augmentation in _AUGMENTED_BY.items():
         if kind in names:
             values = changed[name]
             changed[name] = augmentation(values, draw, _channels_last(values))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from prunecvt.bridge.tuning.teacher import teacher_of
 from prunecvt.bridge.tuning.training import Lesson, Recipe, Training
 from prunecvt.bridge.weights import replaced
 from prunecvt.errors import UsageError
+from prunecvt.pace import Progress, silent
 from prunecvt.tune_options import TuneOptions
 from prunecvt_passes import oracle, runtime
 from prunecvt_passes.graph import index
@@ -83,7 +84,7 @@ def distil(
     samples: Samples,
     options: TuneOptions,
     checkpoint: Path | None,
-    say: Callable[..., None],
+    say: Progress,
 ) -> Distilled:
     """Trains the slimmed model to answer as the original does; half precision in float32.
 
@@ -112,7 +113,7 @@ def _distilled(
     samples: Samples,
     options: TuneOptions,
     path: Path | None,
-    run: tuple[Callable[..., None], Processes, torch.device],
+    run: tuple[Progress, Processes, torch.device],
 ) -> Distilled:
     say, processes, device = run
     given, pair = pair, Pair(*map(runtime.comparable, (pair.original, pair.slim)))
@@ -128,7 +129,7 @@ def _distilled(
     kept = Checkpoint(path if processes.first else None, digest, options.checkpoint_minutes)
     if options.resume and path is not None:
         training.restore(replace(kept, path=path).read())
-    training.run(kept, say if processes.first else _silent)
+    training.run(kept, say if processes.first else silent)
     log.info("tuned: held-out loss %.4g -> %.4g", training.first.loss, training.best.loss)
     return Distilled(
         model=replaced(given.slim, training.weights),
@@ -269,7 +270,3 @@ def _digest(pair: Pair, samples: Samples, options: TuneOptions, processes: Proce
     if samples.labels is not None:
         digest.update(samples.labels.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _silent(*what: object, **more: object) -> None:
-    """Says nothing."""

@@ -64,9 +64,13 @@ class Processes:
         return self.rank == 0
 
     def share(self, places: Tensor) -> Tensor:
-        """This process's part of a batch; all get equal parts, and a rest is left out."""
+        """This process's part of a batch; all get equal parts, and a rest is left out.
+
+        Where there are fewer samples than processes, some get the same one.
+        """
         each = max(len(places) // self.size, 1)
-        return places[self.rank * each : (self.rank + 1) * each] if self.size > 1 else places
+        start = self.rank * each % len(places)
+        return places[start : start + each]
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
         """Makes every gradient the mean of all processes'."""

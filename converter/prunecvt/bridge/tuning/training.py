@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +23,9 @@ from prunecvt.bridge.tuning.parallel import Processes
 from prunecvt.bridge.tuning.quality import Quality, quality_of
 from prunecvt.bridge.tuning.samples import Samples, batch_places
 from prunecvt.bridge.tuning.teacher import Answer, answers, remembered
+from prunecvt.pace import Progress
 from prunecvt_passes.model import Array
 
-Say = Callable[..., None]
 _LOOKS = 20  # at held-out data, over a run
 _WARM = 0.03  # of the run, in which the rate rises
 _SMALLEST = 1e-3  # size of weights, so that zeros can move
@@ -106,7 +105,7 @@ class Training:
         self.weights: dict[str, Array] = student.weights()
         self.history: list[tuple[int, Quality]] = [(0, self.first)]
 
-    def run(self, checkpoint: Checkpoint, say: Say) -> None:
+    def run(self, checkpoint: Checkpoint, say: Progress) -> None:
         """Goes through the steps that are left.
 
         Raises:
@@ -129,7 +128,7 @@ class Training:
         if interrupts:
             raise KeyboardInterrupt
 
-    def _report(self, share: float, pace: tuple[float, float], say: Say) -> None:
+    def _report(self, share: float, pace: tuple[float, float], say: Progress) -> None:
         """Says where the run stands, and looks at held-out data where it is time to."""
         reached = self.recipe.share(self.step, self.spent)
         left = _left(pace, reached)
