@@ -47,7 +47,7 @@ def cases(setting: recipes.Setting, seed: int, ratio: float, table: recipes.Tabl
 
 
 def main() -> None:
-    parser = recipes.parser(__doc__)
+    parser = recipes.parser(__doc__, trained=False)
     parser.add_argument("--ratio", type=float, default=0.5, help="share of the channels that goes")
     options = parser.parse_args()
     setting = recipes.setting(options)

@@ -2,7 +2,8 @@
 
 ``--data digits`` takes a narrow form of the sample ResNet and scikit-learn's digits, for a few
 minutes of a CPU; ``--data cifar`` a ResNet-20 with new weights and the 10,000 labelled images of
-``--shared``, for a GPU. Nothing is trained beforehand, nothing is downloaded.
+``--shared``, for a GPU; ``--data trained`` the same with the weights it was trained to, for a few
+epochs on a CPU. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class Setting:
     seeds: tuple[int, ...]
 
     def fresh(self, seed: int) -> Model:
-        """The architecture with weights of this seed."""
+        """The architecture with weights of this seed, or those that it was trained to."""
+        if self.data == "trained":
+            return self.architecture
         return redraw(self.architecture, Reinit(seed)).model
 
     def timed(self, seed: int, share: float = 1.0, rate: float = 1.0) -> Schedule:
@@ -57,7 +60,10 @@ class Setting:
 
     def module(self, model: Model) -> GraphModule:
         """The model as a module on the device."""
-        return to_module(model, train=True).to(self.device)
+        found = to_module(model, train=True).to(self.device)
+        if self.device.type == "cpu" and self.data != "digits":  # a quarter faster
+            found = found.to(memory_format=torch.channels_last)
+        return found
 
     def learn(self, module: GraphModule, schedule: Schedule, hooks: Sequence[Hook] = ()) -> float:
         """Trains a module in place; gives its top-1 on the test set, in percent."""
@@ -87,14 +93,15 @@ def moved(images: Tensor, draw: torch.Generator, shift: int = 4, flip: bool = Tr
     return padded[samples, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def parser(text: str | None) -> argparse.ArgumentParser:
-    """The flags that every recipe takes."""
+def parser(text: str | None, trained: bool = True) -> argparse.ArgumentParser:
+    """The flags that every recipe takes; ``trained``: whether it may begin with such weights."""
     found = argparse.ArgumentParser(description=(text or "").splitlines()[0])
-    found.add_argument("--data", choices=("digits", "cifar"), default="digits")
-    found.add_argument("--shared", type=Path, help="holds models/ and data/, for cifar")
+    choices = ("digits", "cifar", "trained") if trained else ("digits", "cifar")
+    found.add_argument("--data", choices=choices, default="digits")
+    found.add_argument("--shared", type=Path, help="holds models/ and data/, for CIFAR-10")
     found.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     found.add_argument("--seeds", default="0,1,2")
-    found.add_argument("--epochs", type=int, help="of training; 16 for digits, 30 for cifar")
+    found.add_argument("--epochs", type=int, help="of training; 16, 30 and 5")
     return found
 
 
@@ -104,12 +111,13 @@ def setting(options: argparse.Namespace) -> Setting:
     torch.backends.cudnn.deterministic = True
     seeds = tuple(int(seed) for seed in options.seeds.split(","))
     device = device_of(options.device)
-    if options.data == "cifar":
+    if options.data != "digits":
         if options.shared is None:
-            sys.exit("--data cifar needs --shared FOLDER")
+            sys.exit(f"--data {options.data} needs --shared FOLDER")
         model = load(options.shared / "models" / "cifar10_resnet20.tsbn.onnx")
         train, test = cifar(options.shared)
-        batch, epochs, rate, shift = 128, options.epochs or 30, 0.1, 4
+        usual, rate = (30, 0.1) if options.data == "cifar" else (5, 0.05)
+        batch, epochs, shift = 128, options.epochs or usual, 4
     else:
         model = _narrow()
         # they were 8x8 once: every other row and column is enough
@@ -124,7 +132,7 @@ def setting(options: argparse.Namespace) -> Setting:
         test.to(device),
         schedule,
         shift,
-        options.data == "cifar",
+        options.data != "digits",
         device,
         seeds,
     )
