@@ -209,3 +209,29 @@ def test_the_machine_is_described_without_importing_a_runtime() -> None:
     code += "; sys.exit(any(m in sys.modules for m in ('onnxruntime', 'openvino')))"
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=paths, check=False).returncode == 0
+
+
+def test_ctrl_c_is_heard_after_models_were_closed_in_any_order(tmp_path: Path) -> None:
+    """It crashed the process: the stack for signals was one of a model that was gone."""
+    path = stack(8).save(tmp_path / "m.onnx", "r2")
+    code = """if True:
+        import signal, sys
+        from pathlib import Path
+        import numpy as np
+        from prunecvt.runtimes.runners import open_runner
+        inputs = {"x": np.ones((1, 8, 8, 8), np.float32)}
+        path = Path(sys.argv[1])
+        runners = []
+        for _ in range(3):
+            runners.append(open_runner(path, inputs, backend="openvino", threads=1))
+        while runners:
+            runners.pop(0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            print("heard")
+    """
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "heard\n", (done.returncode, done.stderr)

@@ -9,6 +9,7 @@ runs one stream on preset tensors and is held to f32, so that both runtimes do t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,21 @@ def openvino_request(path: Path, inputs: Mapping[str, Array], threads: int, **mo
         "ENABLE_CPU_PINNING": False,  # a thread tied to a core waits while others use that core
         **more,
     }
-    openvino = import_openvino()
-    request = openvino.Core().compile_model(str(path), "CPU", settings).create_infer_request()
+    request = _core().compile_model(str(path), "CPU", settings).create_infer_request()
     for name, values in inputs.items():
-        request.set_tensor(name, _tensor(openvino, np.asarray(values, order="C")))
+        request.set_tensor(name, _tensor(import_openvino(), np.asarray(values, order="C")))
     request.infer()
     return request
+
+
+@cache
+def _core() -> Any:
+    """The one ``Core`` of this process.
+
+    Each one gives the thread another stack for signals and, when it goes, the one before it back:
+    of several, not gone in turn, a stack that is no more is left, and Ctrl-C crashes the process.
+    """
+    return import_openvino().Core()
 
 
 def _open_openvino(path: Path, inputs: Mapping[str, Array], threads: int) -> Runner:
