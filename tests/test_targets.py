@@ -224,15 +224,6 @@ def test_the_first_trial_is_taken_where_it_is_nearest(monkeypatch: pytest.Monkey
     removal = Removal(np.zeros(1, bool), {})
     first, far, low = (Probe(removal, 0.5, level, level) for level in (1.0, 1.4, 0.5))
 
-    class Trials:
-        target, unpruned, slower = Target("latency", 0.5), 2.0, "onnxruntime"
-
-        def timed(self, cut: Any) -> Probe:
-            return first
-
-        def priced(self, cut: Any) -> tuple[Any, float]:
-            return Cuts(), 0.5
-
     class Cuts:
         cost_of = None
 
@@ -242,7 +233,17 @@ def test_the_first_trial_is_taken_where_it_is_nearest(monkeypatch: pytest.Monkey
         def trying(self, measure: Any, known: Any = ()) -> Callable[[float], Probe]:
             return lambda share: far if share > 0.4 else low
 
-    found = probing._found(Trials(), Cuts())  # type: ignore[arg-type]
+    class Trials:
+        target, unpruned, slower = Target("latency", 0.5), 2.0, "onnxruntime"
+        cuts = Cuts()
+
+        def timed(self, cut: Any) -> Probe:
+            return first
+
+        def priced(self, cut: Any) -> tuple[Any, float]:
+            return self.cuts, 0.5
+
+    found = probing._found(Trials())  # type: ignore[arg-type]
     assert found.best is first
     assert found.met
     assert len(found.probes) == 3

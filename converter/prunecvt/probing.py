@@ -81,11 +81,12 @@ def probe_latency(
         original = probing.path or staged(source.model, folder / "original" / "model.onnx")
         cuts = Cuts(dense, groups, scores, budget)
         trials = _Trials(probing, budget.target, cuts, inputs, folder, original)
-        return _found(trials, cuts)
+        return _found(trials)
 
 
-def _found(trials: _Trials, cuts: Cuts) -> Probed:
+def _found(trials: _Trials) -> Probed:
     """Tries one cut by multiply-accumulates, and then such as cost least error for the time."""
+    cuts = trials.cuts
     start = 0.5 if trials.target.absolute else trials.target.amount
     first = cuts.at(start)
     if first is None:
