@@ -10,12 +10,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
+import typer
 
 from command_line import QUICK, RESNET, SAMPLES, Call, run
 from prunecvt import slim
+from prunecvt.commands.app import app
 from prunecvt.report.schema import Report
 from prunecvt.report.wording import changed, count
 
@@ -45,6 +48,17 @@ def test_every_command_has_help(command: str) -> None:
     done = run(command, "--help")
     assert done.returncode == 0
     assert "Usage" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_speaks_only_of_flags_that_a_command_has(command: str) -> None:
+    """Flags are shared: a text that is right for one command may name what another has not."""
+    root: Any = typer.main.get_command(app)
+    taken = root.commands[command].params
+    own = {name for each in taken for name in (*each.opts, *each.secondary_opts)}
+    for each in taken:
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", each.help or ""))
+        assert named <= own, f"{each.name}: {each.help}"
 
 
 def test_version_is_one_line() -> None:

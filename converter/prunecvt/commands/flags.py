@@ -184,8 +184,8 @@ Calib = Annotated[
     typer.Option(
         "--calib",
         "--check-inputs",
-        help="Unlabelled inputs to score, recover and check on: .npz or .npy, a folder of images, "
-        "or a calib.toml.",
+        help="Unlabelled inputs to score, recover, tune or check on: .npz or .npy, a folder of "
+        "images, or a calib.toml.",
         rich_help_panel=_CHECK,
     ),
 ]
@@ -193,15 +193,16 @@ Noise = Annotated[
     bool,
     typer.Option(
         "--noise",
-        help="Without data: score and recover on noise, matched to the model's BatchNormalization.",
+        help="Without data: score and recover on noise, matched to the model's BatchNormalization; "
+        "512 samples, or fewer large ones, or --calib-count.",
         rich_help_panel=_CHECK,
     ),
 ]
 CalibCount = Annotated[
     Optional[int],
     typer.Option(
-        help="Samples of --calib, evenly spread (1024 where a calib.toml says nothing), or of "
-        "--noise (512, or fewer large ones).",
+        help="Samples of the data, evenly spread; by default as many as a calib.toml says, or 1024 "
+        "(tune: 4096).",
         rich_help_panel=_CHECK,
     ),
 ]
