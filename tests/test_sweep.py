@@ -15,8 +15,9 @@ from rich.console import Console
 
 import report_examples as examples
 from command_line import RESNET, SAMPLES, run
+from prunecvt import sweeping
 from prunecvt.commands.progress import clock_time, drawn_progress, line_writer
-from prunecvt.errors import OutputError, UsageError
+from prunecvt.errors import InputError, OutputError, UsageError
 from prunecvt.options import Options
 from prunecvt.pace import Pace, Stages
 from prunecvt.report.schema import OutputFile
@@ -24,7 +25,8 @@ from prunecvt.report.sweep import SweepReport, marked
 from prunecvt.report.sweep_page import link, render_sweep_html
 from prunecvt.report.tables import sweep_table
 from prunecvt.slimming import file_sha256
-from prunecvt.sweeping import _there, amounts, sweep
+from prunecvt.sweep_folder import made_before
+from prunecvt.sweeping import amounts, sweep
 from sweep_examples import point, sweep_of
 
 OPTIONS: dict[str, Any] = {"ir": False, "eval": SAMPLES / "digits_test.npz"}
@@ -96,27 +98,91 @@ def test_a_sweep_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
         assert (tmp_path / link(each)).is_file()
 
 
-@pytest.mark.parametrize("change", ["settings", "damage", "model"])
-def test_what_is_another_is_made_anew(change: str, tmp_path: Path) -> None:
-    points = amounts([0.2], [])
+@pytest.fixture
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Races that are over at once."""
+
+    def raced(files: list[Path], *_: Any) -> Any:
+        return [file.name for file in files], [[examples.latency()] for _ in files[1:]]
+
+    monkeypatch.setattr(sweeping, "bench_files", raced)
+
+
+@pytest.mark.usefixtures("untimed")
+def test_what_is_damaged_is_made_anew(tmp_path: Path) -> None:
     options = {"ir": False, "verify": False}
+    sweep(RESNET, tmp_path, amounts([0.2], []), options)
+    (made,) = tmp_path.glob("*.onnx")
+    whole = made.read_bytes()
+    made.write_bytes(whole[:-1])
+    sweep(RESNET, tmp_path, amounts([0.2], []), options)
+    assert made.read_bytes() == whole
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.usefixtures("untimed")
+@pytest.mark.parametrize("change", ["settings", "model"])
+def test_other_results_are_only_replaced_by_force(change: str, tmp_path: Path) -> None:
+    """They were replaced without a word: hours of work of another sweep."""
+    points = amounts([0.2], [])
+    options: dict[str, Any] = {"ir": False, "verify": False}
     model = tmp_path / "m.onnx"
     model.write_bytes(RESNET.read_bytes())
     folder = tmp_path / "out"
     sweep(model, folder, points, options)
     (made,) = folder.glob("*.onnx")
-    whole = made.read_bytes()
+    before = contents(folder)
+    asked = {**options, "threads": 2, "max_memory": 2**40}  # these two change no point
     if change == "settings":
-        sweep(model, folder, points, {**options, "round_to": 1})
-        assert made.read_bytes() != whole
-    elif change == "damage":
-        made.write_bytes(whole[:-1])
-        sweep(model, folder, points, options)
-        assert made.read_bytes() == whole
+        asked |= {"round_to": 1}
     else:
         model.write_bytes((SAMPLES / "digits_resnet_folded.onnx").read_bytes())
-        sweep(model, folder, points, options)
-        assert made.read_bytes() != whole
+    why = 'round_to is "auto" there and 1 now' if change == "settings" else "of another model"
+    told: list[str] = []
+    for place in (folder / "sweep.json", made):  # a sweep that was interrupted has only points
+        with pytest.raises(OutputError) as caught:
+            sweep(model, folder, points, asked, progress=lambda what, *_, **__: told.append(what))
+        assert (caught.value.code, told) == ("E701", [])
+        assert caught.value.where.startswith(f"{place}: ")
+        assert caught.value.where.endswith(why)
+        assert "--force" in caught.value.help
+        assert contents(folder) == before
+        for name in ("sweep.json", "sweep.html"):
+            (folder / name).unlink(missing_ok=True)
+            before.pop(name, None)
+    old = made.read_bytes()
+    found = sweep(model, folder, points, {**asked, "force": True})
+    assert made.read_bytes() != old
+    assert found == SweepReport.model_validate_json((folder / "sweep.json").read_bytes())
+    kept = made.stat().st_mtime_ns
+    sweep(model, folder, points, {**asked, "force": True})  # what is the same is taken up
+    sweep(model, folder, points, asked)
+    assert made.stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("digits_resnet_ratio_0.2.onnx", "no report of prunecvt"),
+        ("digits_resnet_ratio_0.2.xml", "no report of prunecvt"),
+        ("sweep.html", "missing beside sweep.html"),
+        ("sweep.json", "no sweep's"),
+    ],
+)
+def test_files_of_others_are_not_replaced(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(OutputError, match=rf"(?s)E701.*{said}"):
+        sweep(RESNET, tmp_path, amounts([0.2], []), {})
+    assert contents(tmp_path) == {name: b"precious"}
+
+
+def test_a_model_that_is_missing_is_no_bug(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="E301"):
+        sweep(tmp_path / "none.onnx", tmp_path / "out", amounts([0.2], []), {})
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_point_that_fails_ends_the_sweep_with_its_error(tmp_path: Path) -> None:
@@ -259,9 +325,9 @@ def test_threads_count_where_a_point_was_timed(target: str, taken: bool, tmp_pat
     changes = {"settings": json.loads(json.dumps(asked.settings())), "output": written}
     path.with_suffix(".report.json").write_text(report.model_copy(update=changes).model_dump_json())
     sha256 = report.input.sha256
-    assert _there(path, sha256, asked) is not None
+    assert made_before(path, sha256, asked) is not None
     other = Options.of({"target": target, "threads": 2})
-    assert (_there(path, sha256, other) is not None) == taken
+    assert (made_before(path, sha256, other) is not None) == taken
 
 
 def test_a_cosine_is_no_share() -> None:

@@ -7,21 +7,18 @@ Then the original and all points run against each other round by round.
 
 from __future__ import annotations
 
-import errno
-import json
 import multiprocessing
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from prunecvt.api import slim
 from prunecvt.errors import UsageError
 from prunecvt.judging import bench_files
+from prunecvt.loading.refusal import place
+from prunecvt.loading.regular_file import open_regular
 from prunecvt.options import Options
 from prunecvt.pace import Pace, Progress, Stages, silent
 from prunecvt.report.assemble import Stopwatch, run_row
@@ -30,11 +27,9 @@ from prunecvt.report.sweep import SweepPoint, SweepReport, marked, original_of
 from prunecvt.report.sweep_page import render_sweep_html
 from prunecvt.runtimes.environment import describe
 from prunecvt.slimming import file_sha256
+from prunecvt.sweep_folder import made_before, prepare, shared_settings
 from prunecvt.version import VERSION
-from prunecvt.writing.write import check_targets, from_bytes, reported, write_set
-
-_IDLE = ("bench", "force", "report", "fail_if", "strict_layout", "threads")  # of a point's settings
-_VARIED = ("ratio", "target")  # from point to point
+from prunecvt.writing.write import from_bytes, write_set
 
 
 @dataclass(frozen=True)
@@ -81,27 +76,24 @@ def sweep(
         model: the ONNX file.
         folder: where everything goes; made where it is not there.
         points: the amounts.
-        options: as ``Options`` names them, for all points.
+        options: as ``Options`` names them, for all points; ``force`` replaces what lies there of
+            another model or other settings, and takes up what is the same.
         jobs: processes that slim at a time.
         progress: called with what is being done, the share that is done, and by name with ``left``,
             the seconds that it still takes, and ``lasting`` where it is worth a line in a log.
 
     Raises:
-        PrunecvtError: as ``slim`` does for the first point that fails; an OutputError where the
-            folder cannot be made or written to.
+        PrunecvtError: as ``slim`` does for the first point that fails.
+        OutputError: E701, the folder holds other results; E703 to E706, it cannot be made or
+            written to.
     """
     if not points or jobs < 1:
         raise UsageError("E201", "a sweep needs an amount and a job or more", help="give --ratios")
-    watch, shared = Stopwatch(), {**options, "force": True, "bench": False}
-    for point in points:
-        Options.of({**shared, **point.options})
-    documents = [folder / "sweep.json", folder / "sweep.html"]
-    _make(folder)
-    check_targets(documents, force=True)
-    places = {point.name: folder / f"{model.stem}_{point.stem}.onnx" for point in points}
-    series, tell = _Series(model, file_sha256(model), points, places, shared), progress or silent
+    watch, tell = Stopwatch(), progress or silent
+    series = _Series.of(model, folder, points, {**options, "force": True, "bench": False})
+    documents = series.prepared(folder, force=bool(options.get("force")))
     reports = _made(series, jobs, tell)
-    files = [model, *(places[point.name] for point in points)]
+    files = [model, *(series.places[point.name] for point in points)]
     tell(f"timing {len(files)} models in one race", lasting=True)
     backend = "both" if options.get("ir", True) else "onnxruntime"
     timed = {name: options[name] for name in ("threads", "seed", "input_shape") if name in options}
@@ -111,18 +103,6 @@ def sweep(
     encoded = [text.encode("utf-8", "replace") for text in texts]
     write_set([from_bytes(*part) for part in zip(documents, encoded, strict=True)], force=True)
     return result
-
-
-def _make(folder: Path) -> None:
-    """Makes the folder where it is not there.
-
-    Raises:
-        OutputError: E703 to E706, it cannot be made.
-    """
-    with reported(folder):
-        if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        folder.mkdir(parents=True, exist_ok=True)
 
 
 @dataclass(frozen=True)
@@ -135,16 +115,39 @@ class _Series:
     places: Mapping[str, Path]
     shared: Mapping[str, Any]
 
+    @staticmethod
+    def of(
+        model: Path, folder: Path, points: Sequence[Amount], shared: Mapping[str, Any]
+    ) -> _Series:
+        """The series, every point's options checked.
+
+        Raises:
+            UsageError: options that contradict each other or are none.
+            InputError: E301, the model cannot be read.
+        """
+        for point in points:
+            Options.of({**shared, **point.options})
+        places = {point.name: folder / f"{model.stem}_{point.stem}.onnx" for point in points}
+        with open_regular(str(model), "E301", place(str(model))):
+            return _Series(model, file_sha256(model), points, places, shared)
+
     def options(self, point: Amount) -> dict[str, Any]:
         """Everything that is asked for at a point."""
         return {**self.shared, **point.options}
+
+    def prepared(self, folder: Path, force: bool) -> list[Path]:
+        """The documents of the sweep, once the folder is there and free for it."""
+        asked = {self.places[each.name]: Options.of(self.options(each)) for each in self.points}
+        return prepare(folder, self.sha256, Options.of(self.shared), asked, force=force)
 
 
 def _made(series: _Series, jobs: int, tell: Progress) -> dict[str, Report]:
     """The reports of all points: of those that lie there, and of the others once they are made."""
     number, reports = len(series.points), dict[str, Report]()
     for point in series.points:
-        found = _there(series.places[point.name], series.sha256, Options.of(series.options(point)))
+        found = made_before(
+            series.places[point.name], series.sha256, Options.of(series.options(point))
+        )
         if found is not None:
             reports[point.name] = found
     if reports:
@@ -180,35 +183,17 @@ def _result(
         found.append(SweepPoint.of(point.name, onnx, reports[point.name], list(latency)))
     original, judged_on = original_of(list(reports.values()))
     chosen = Options.of(series.shared)
-    settings = json.loads(json.dumps(chosen.settings())).items()
     return SweepReport(
         tool=Tool(version=VERSION),
         run=run_row(watch),
         env=describe(chosen.threads),
         model=series.model.name,
         sha256=series.sha256,
-        settings={name: v for name, v in settings if name not in (*_IDLE, *_VARIED)},
+        settings=shared_settings(chosen),
         original=original,
         judged_on=judged_on,
         points=marked(found, original),
     )
-
-
-def _there(path: Path, sha256: str, options: Options) -> Report | None:
-    """The report of a point that was made before with the same settings."""
-    try:
-        report = Report.model_validate_json(path.with_suffix(".report.json").read_bytes())
-    except (OSError, ValidationError):
-        return None
-    wanted, target = json.loads(json.dumps(options.settings())), options.budget.target
-    timed = target is not None and target.currency == "latency"  # threads decide what meets it
-    idle = {*_IDLE} - ({"threads"} if timed else set())
-    alike = {k: v for k, v in wanted.items() if k not in idle} == {
-        k: v for k, v in report.settings.items() if k not in idle
-    }
-    written = report.output.onnx
-    whole = path.is_file() and written is not None and file_sha256(path) == written.sha256
-    return report if alike and whole and report.input.sha256 == sha256 else None
 
 
 def _slimmed(series: _Series, points: Sequence[Amount], jobs: int) -> Iterator[tuple[str, Report]]:

@@ -23,6 +23,14 @@ _Folder = Annotated[
     Optional[Path],
     typer.Option("--output", "-o", help="Folder for models, reports, sweep.json and sweep.html."),
 ]
+_Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Replace results of another model or other settings; those of the same are taken up "
+        "either way.",
+    ),
+]
 _Jobs = Annotated[int, typer.Option(help="Processes that slim at a time.")]
 
 
@@ -47,6 +55,7 @@ def sweep(
     fold_bn: flags.FoldBn = True,
     clean: flags.Clean = "auto",
     ir: flags.Ir = True,
+    force: _Force = False,
     json: flags.Json = False,
     input_shape: flags.InputShapes = None,
     calib: flags.Calib = None,
