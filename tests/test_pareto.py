@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from markupsafe import Markup
+from rich.console import Console
 
 import report_examples as examples
 from command_line import run
@@ -16,7 +18,7 @@ from prunecvt.report.front import corners, undominated
 from prunecvt.report.html import render_html
 from prunecvt.report.pareto import LEFT, RIGHT, Axis, Dot, Picture, draw, ticks
 from prunecvt.report.schema import Change, ProbeRow, Report, TargetRow
-from prunecvt.report.sweep import SweepReport
+from prunecvt.report.sweep import SweepPoint, SweepReport
 from prunecvt.report.sweep_page import (
     headline,
     link,
@@ -24,6 +26,7 @@ from prunecvt.report.sweep_page import (
     render_sweep_html,
     sweep_markdown,
 )
+from prunecvt.report.tables import sweep_table
 from sweep_examples import many, point, sweep_of
 
 SVG = re.compile(r'<svg class="pareto".*?</svg>', re.DOTALL)
@@ -316,3 +319,53 @@ def test_only_formats_of_a_sweep_are_named(tmp_path: Path) -> None:
     done = run("report", file, "-o", tmp_path / "x.pdf")
     assert (done.returncode, "text, json, html, md" in done.stderr) == (2, True)
     assert "github" not in done.stderr and "benchmark" not in done.stderr
+
+
+def test_what_is_to_be_known_of_points_is_said_once() -> None:
+    one, two, three = "judged on 4 samples", "a <b> was left", "nothing was pruned"
+    report = sweep_of(
+        [
+            point("a", 0.5, 0.9, warnings=[one, two]),
+            point("b", 0.6, 0.95, warnings=[two, one]),
+            point("c", 0.7, 0.99, warnings=[one, three]),
+        ]
+    )
+    stream = io.StringIO()
+    Console(file=stream, width=100).print(sweep_table(report))
+    texts = [stream.getvalue(), sweep_markdown(report), render_sweep_html(report)]
+    for text in texts:
+        assert [text.count(note) for note in (one, three)] == [1, 1]
+    assert "note: judged on 4 samples" in texts[0]
+    assert "note: a, b: a <b> was left" in texts[0] and "note: c: nothing was pruned" in texts[0]
+    assert "- <code>a, b</code>: a &#60;b&#62; was left" in texts[1]
+    assert "<li><b>a, b</b>: a &lt;b&gt; was left</li>" in texts[2]
+    assert texts[2].index(one) < texts[2].index("All points") < texts[2].index(three)
+
+
+def test_a_point_carries_what_its_report_warns_of() -> None:
+    found = SweepPoint.of("a", "m.onnx", examples.report(warnings=["w", "w"]), [])
+    assert found.warnings[-1] == "w" and found.warnings.count("w") == 1
+    assert not found.guesses and not any("atency" in text for text in found.warnings)
+
+
+def test_a_point_that_guesses_is_not_best() -> None:
+    whole = examples.accuracy()
+    low = whole.top1.model_copy(update={"after": 0.11, "after_ci95": (0.09, 0.13)})
+    report = examples.report(accuracy=whole.model_copy(update={"top1": low}))
+    found = SweepPoint.of("a", "m.onnx", report, [examples.latency(ratio=0.1)])
+    assert found.guesses and any("by guessing" in text for text in found.warnings)
+    assert "by guessing" in render_html(report)
+    swept = sweep_of([found, point("b", 0.5, 0.9)])
+    assert [each.best for each in swept.points] == [False, True]
+    assert "guesses</span>" in render_sweep_html(swept)
+    assert "better than guessing" in headline(sweep_of([found]))
+    bad = low.model_copy(update={"before_ci95": (0.08, 0.12)})  # then the data is not right
+    report = examples.report(accuracy=whole.model_copy(update={"top1": bad}))
+    assert not SweepPoint.of("a", "m.onnx", report, []).guesses
+
+
+def test_settings_that_were_chosen_come_first() -> None:
+    report = sweep_of([point("a", 0.5, 0.9)], settings={"scope": "layer", "seed": 0, "odd": 1})
+    page = render_sweep_html(report)
+    place = page.index("1 setting as it is by default")
+    assert page.index(">scope<") < place and page.index(">odd<") < place < page.index(">seed<")

@@ -27,10 +27,27 @@ def findings(report: Report) -> list[str]:
     for row in report.latency:
         notes += _of_latency(row)
     notes += _of_layout(report)
+    notes += _of_recovery(report)
+    notes += _of_accuracy(report)
     notes += _of_drift(report)
     if not report.latency:
         notes.append("Latency was not measured.")
     return notes
+
+
+def point_findings(report: Report) -> list[str]:
+    """The caveats of a point of a sweep, less what the sweep says of all points itself: latency,
+    missed targets, and what drift was measured on."""
+    parts = (_of_status, _of_verification, _of_inexact, _of_layout, _of_recovery, _of_accuracy)
+    return [note for part in (*parts, _of_values) for note in part(report)]
+
+
+def guesses(report: Report) -> bool:
+    """Whether the slimmed model is right no more often than by guessing, unlike its original."""
+    if report.accuracy is None:
+        return False
+    top1, chance = report.accuracy.top1, 1 / report.accuracy.classes
+    return top1.after_ci95[0] <= chance < top1.before_ci95[0]
 
 
 def _of_status(report: Report) -> list[str]:
@@ -103,7 +120,7 @@ def _ways(report: Report) -> str:
     return "give data with --calib, or take --noise where BatchNormalization was kept, or cut less"
 
 
-def _of_drift(report: Report) -> list[str]:
+def _of_recovery(report: Report) -> list[str]:
     notes: list[str] = []
     if report.settings.get("reinit"):
         return notes  # the weights are no longer the original's: a warning says so
@@ -124,12 +141,33 @@ def _of_drift(report: Report) -> list[str]:
         )
     if report.recovery is not None and report.recovery.method == "none":
         notes.append("No recovery agreed better with the original on held-out data than none.")
+    return notes
+
+
+def _of_accuracy(report: Report) -> list[str]:
+    if report.accuracy is None or not guesses(report):
+        return []
+    return [
+        f"The slimmed model is right on {percent(report.accuracy.top1.after)} of the labelled "
+        "samples, no more than by guessing: cut less, or train it."
+    ]
+
+
+def _of_values(report: Report) -> list[str]:
     fidelity = report.verify.fidelity if report.verify is not None else None
-    if fidelity is not None and fidelity.finite < 1:
-        notes.append(
-            f"Only {percent(fidelity.finite)} of the original's output values are finite numbers: "
-            "the checks tell nothing of the others. Check on real data with --calib."
-        )
+    if fidelity is None or fidelity.finite >= 1:
+        return []
+    return [
+        f"Only {percent(fidelity.finite)} of the original's output values are finite numbers: "
+        "the checks tell nothing of the others. Check on real data with --calib."
+    ]
+
+
+def _of_drift(report: Report) -> list[str]:
+    if report.settings.get("reinit"):
+        return []  # the weights are no longer the original's: a warning says so
+    notes = _of_values(report)
+    fidelity = report.verify.fidelity if report.verify is not None else None
     if fidelity is None:
         if cut_groups(report):
             notes.append("Drift from the original was not measured.")

@@ -23,7 +23,7 @@ def render_markdown(report: Report) -> str:
     lines += [f"{text}  " for text in _measures(report)]
     notes = [*findings(report), *wording.counted(report.warnings)]
     if notes:
-        lines += ["", *(f"- {_escape(note)}" for note in notes[:MOST_NOTES])]
+        lines += ["", *(f"- {escaped(note)}" for note in notes[:MOST_NOTES])]
         if len(notes) > MOST_NOTES:
             lines.append(f"- and {len(notes) - MOST_NOTES} more")
     lines += _causes("not prunable", wording.causes_pinned(report.skipped))
@@ -31,7 +31,7 @@ def render_markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _escape(text: str) -> str:
+def escaped(text: str) -> str:
     """Makes every character mean itself: no markup, no HTML, no new table cell."""
     short = wording.shorten(" ".join(text.split()), 3 * NAME_LENGTH)
     return _PUNCTUATION.sub(lambda match: f"&#{ord(match.group())};", short)
@@ -39,7 +39,7 @@ def _escape(text: str) -> str:
 
 def code(name: str) -> str:
     """A name as code in which every character means itself."""
-    return f"<code>{_escape(wording.shorten(name, NAME_LENGTH))}</code>"
+    return f"<code>{escaped(wording.shorten(name, NAME_LENGTH))}</code>"
 
 
 def _table(report: Report) -> list[str]:
@@ -87,16 +87,16 @@ def _measures(report: Report) -> list[str]:
         line = wording.target_line(report.target)
         lines.append(f"{line[0].upper()}{line[1:]}.")
     for line in trim_lines(report.trim):
-        lines.append(f"{_escape(line)}.")
+        lines.append(f"{escaped(line)}.")
     for line in tune_lines(report.tune):
-        lines.append(f"{_escape(line[0].upper() + line[1:])}.")
+        lines.append(f"{escaped(line[0].upper() + line[1:])}.")
     for gate in report.gates:
         outcome = "passed" if gate.passed else "**missed**"
         lines.append(f"Gate {code(gate.expr)}: {outcome} ({wording.gate_value(gate)}).")
     rows = wording.checks(report.verify)
     text = f"Checks: {wording.checks_passed(rows)}"
     for word in ("failed", "left out"):
-        names = [_escape(row.name) for row in rows if row.outcome == word]
+        names = [escaped(row.name) for row in rows if row.outcome == word]
         text += f"; {word}: {', '.join(names)}" if names else ""
     return [*lines, f"{text}."]
 
@@ -109,7 +109,7 @@ def _causes(title: str, causes: list[wording.Cause]) -> list[str]:
     for cause in causes[:MOST_CAUSES]:
         place = code(cause.places[0])
         more = f" and {len(cause.places) - 1} more" if len(cause.places) > 1 else ""
-        lines.append(f"- {_escape(cause.text)}: {place}{more}")
+        lines.append(f"- {escaped(cause.text)}: {place}{more}")
     if len(causes) > MOST_CAUSES:
         lines.append(f"- and {len(causes) - MOST_CAUSES} other reasons")
     return [*lines, "", "</details>"]

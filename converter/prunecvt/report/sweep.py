@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from prunecvt.report.findings import guesses, point_findings
 from prunecvt.report.front import undominated
 from prunecvt.report.latency_rows import LatencyRow
 from prunecvt.report.record import Record
@@ -27,8 +28,10 @@ class SweepPoint(Record):
         quality: top-1 where labels were given, else agreement, else the cosine with the original.
         measure: which of these it is.
         missed: whether its target was.
+        guesses: whether it is right no more often than by guessing, unlike the original.
+        warnings: what to know before relying on it.
         best: whether no point, and not the original, is at least as fast and as good, and better in
-            one.
+            one; never where it guesses.
     """
 
     name: str
@@ -39,6 +42,8 @@ class SweepPoint(Record):
     quality: float | None
     measure: Quality | None
     missed: bool = False
+    guesses: bool = False
+    warnings: list[str] = Field(default_factory=list)
     best: bool = False
 
     @staticmethod
@@ -54,6 +59,8 @@ class SweepPoint(Record):
             quality=quality,
             measure=measure,
             missed=report.target is not None and not report.target.met,
+            guesses=guesses(report),
+            warnings=list(dict.fromkeys([*point_findings(report), *report.warnings])),
         )
 
     @property
@@ -87,6 +94,23 @@ class SweepReport(Record):
     def measure(self) -> Quality | None:
         """What quality is here; None where no point has any."""
         return next((point.measure for point in self.points if point.measure), None)
+
+    @property
+    def shared_warnings(self) -> list[str]:
+        """What holds of every point."""
+        every = (set(point.warnings) for point in self.points)
+        shared = set.intersection(*every)
+        return [text for text in self.points[0].warnings if text in shared]
+
+    @property
+    def own_warnings(self) -> list[tuple[str, str]]:
+        """What holds of some points only, each text once: the points' names, and the text."""
+        shared, names = set(self.shared_warnings), dict[str, list[str]]()
+        for point in self.points:
+            for text in point.warnings:
+                if text not in shared:
+                    names.setdefault(text, []).append(point.name)
+        return [(", ".join(of), text) for text, of in names.items()]
 
     def shown(self, value: float | None) -> str:
         """A quality as people read it: a share in per cent, or a cosine."""
@@ -125,7 +149,7 @@ def marked(points: Sequence[SweepPoint], original: float | None = None) -> list[
         points: the points.
         original: the original's quality; it beats what is no faster and no better.
     """
-    known = [point for point in points if point.quality is not None]
+    known = [point for point in points if point.quality is not None and not point.guesses]
     pairs = [(point.ratio, point.quality or 0.0) for point in known]
     pairs += [(1.0, original)] if original is not None else []
     names = {p.name for p, best in zip(known, undominated(pairs), strict=False) if best}

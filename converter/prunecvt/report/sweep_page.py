@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from urllib.parse import quote
 
 from markupsafe import Markup
 
+from prunecvt.options import Options
 from prunecvt.report import wording
 from prunecvt.report.front import corners, undominated
 from prunecvt.report.html import environment, settings_rows
-from prunecvt.report.markdown import code
+from prunecvt.report.markdown import code, escaped
 from prunecvt.report.pareto import Axis, Dot, Picture, draw
 from prunecvt.report.sweep import SweepPoint, SweepReport
 
@@ -24,6 +26,8 @@ LEAST_SPAN = 0.01  # of an axis of quality: a sample or two are not worth a pict
 def render_sweep_html(report: SweepReport) -> str:
     """Returns the whole page; the same report gives the same text."""
     template = environment().get_template("sweep.html.j2")
+    defaults = json.loads(json.dumps(Options().settings()))
+    usual = {k: v for k, v in report.settings.items() if k in defaults and v == defaults[k]}
     return template.render(
         report=report,
         headline=headline(report),
@@ -34,7 +38,8 @@ def render_sweep_html(report: SweepReport) -> str:
         panels=[(name, panel(report, place)) for place, name in enumerate(runtimes(report))],
         best=[point for point in report.points if point.best],
         caveats=caveats(report),
-        settings=settings_rows(report.settings, {}),
+        chosen=settings_rows({k: v for k, v in report.settings.items() if k not in usual}, {}),
+        usual=settings_rows(usual, {}),
         link=link,
         MOST_POINTS=MOST_POINTS,
     )
@@ -58,6 +63,8 @@ def headline(report: SweepReport) -> str:
     if not best:
         known = report.measure is not None
         said = "none is faster than the original" if known else "how good they are was not measured"
+        if any(point.guesses for point in report.points):
+            said = "none is faster than the original and better than guessing"
         return f"{number}: {said}."
     measure = MEASURES[report.measure or "cosine"]
     ends = [best[-1], best[0]] if len(best) > 1 else best
@@ -92,7 +99,7 @@ def caveats(report: SweepReport) -> list[str]:
     missed = [point.name for point in report.points if point.missed]
     if missed:
         found.append(f"Targets that were missed: {', '.join(missed)}.")
-    return found
+    return [*found, *report.shared_warnings]
 
 
 def panel(report: SweepReport, place: int) -> Markup | None:
@@ -156,7 +163,10 @@ def sweep_markdown(report: SweepReport) -> str:
         name = code(point.name) + (" (missed)" if point.missed else "")
         cells = [wording.percent(point.macs), *ratios, report.shown(point.quality)]
         lines.append(_row([name, *cells, "yes" if point.best else ""]))
-    return "\n".join([*lines, "", "Latency is over the original's; below 1 is faster.", ""])
+    lines += ["", "Latency is over the original's; below 1 is faster.", ""]
+    notes = [*map(escaped, report.shared_warnings)]
+    notes += [f"{code(names)}: {escaped(text)}" for names, text in report.own_warnings]
+    return "\n".join([*lines, *(f"- {note}" for note in notes), *[""] * bool(notes)])
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -165,7 +165,10 @@ def sweep_table(report: SweepReport) -> Sheet:
             name = f"{point.name} (missed)" if point.missed else point.name
             table.add_row(_text(name, plain), *cells)
         note = "latency over the original's; *: no point is faster and as good; ~: no clear change"
-        return Group(table, Text(), _text(note, plain, "dim"))
+        notes = [f"note: {text}" for text in report.shared_warnings]
+        notes += [f"note: {names}: {text}" for names, text in report.own_warnings]
+        lines = [_text(each, plain, "yellow") for each in notes]
+        return Group(table, Text(), _text(note, plain, "dim"), *lines)
 
     return Sheet(build)
 
