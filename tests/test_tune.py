@@ -16,10 +16,8 @@ torch = pytest.importorskip("torch")
 from prunecvt import UsageError, VerifyError  # noqa: E402
 from prunecvt.bridge.tuning import training  # noqa: E402
 from prunecvt.bridge.tuning.check import check_only_weights_changed, check_torch  # noqa: E402
-from prunecvt.bridge.tuning.hints import chosen_hints, common_tensors, kept_channels  # noqa: E402
 from prunecvt.report.files import report_json  # noqa: E402
 from prunecvt.runtimes.openvino_ir import UNBOUNDED  # noqa: E402
-from prunecvt_passes.graph import index  # noqa: E402
 from prunecvt_passes.model import Model  # noqa: E402
 from tune_cases import CLASSES, images, interrupted, network, row, saved, slimmed, tuned  # noqa: E402
 
@@ -254,38 +252,24 @@ def test_numbers_are_learned_where_outputs_are_no_classes() -> None:
     assert row(result).after.loss < 0.5 * row(result).before.loss
 
 
-def test_hints_are_what_both_models_have_alike() -> None:
+def test_it_is_said_what_is_done_before_the_first_step() -> None:
+    told: list[str] = []
+
+    def tell(what: str, *_: Any, lasting: bool = False, **__: Any) -> None:
+        if lasting:
+            told.append(what)
+
     model = network()
-    pair = Model.from_proto(model), Model.from_proto(slimmed(model))
-    x = torch.from_numpy(images(16))
-    common = common_tensors(*pair, {"x": x})
-    narrow = {node.output[0] for node in model.graph.node if node.name in ("block0_a", "block1_a")}
-    assert {"sum0", "sum1"} <= set(common)
-    assert {name for name, kept in common.items() if len(kept or ()) == 8} >= narrow
-    student = index(pair[1])
-    assert chosen_hints(student, common, ()) == {"sum0": None, "sum1": None}
-    assert chosen_hints(student, common, ("sum1",)) == {"sum1": None}
-    with pytest.raises(UsageError, match="E262"):
-        chosen_hints(student, common, ("nothing*",))
-
-
-def test_channels_that_stayed_are_found() -> None:
-    draw = torch.Generator().manual_seed(0)
-    whole = torch.randn(16, 8, 4, 4, generator=draw)
-    kept = [0, 2, 3, 7]
-    noisy = 2 * whole[:, kept] + 1 + 0.2 * torch.randn(16, 4, 4, 4, generator=draw)
-    assert kept_channels(whole, noisy) == tuple(kept)
-    assert kept_channels(whole, noisy[:, [1, 0, 2, 3]]) is None
-    assert kept_channels(whole, torch.randn(16, 4, 4, 4, generator=draw)) is None
-    assert kept_channels(whole, noisy[:, :, :2]) is None
-
-
-def test_a_stream_that_was_cut_is_held_to_the_channels_that_stayed() -> None:
-    model = network()
-    slim = slimmed(model, only=[], criterion="l2", ratio=0.25)
-    result = tuned(model, slim)
-    assert row(result).hints == ["sum0", "sum1"]
-    assert row(result).after.loss < 0.7 * row(result).before.loss
+    tuned(model, slimmed(model), steps=1, progress=tell)
+    first = next(place for place, what in enumerate(told) if what.startswith("tune: step 1,"))
+    assert told[:first] == [
+        "tune: loading torch and the models",
+        "tune: reading the data",
+        "tune: trying the slimmed model in torch",
+        "tune: looking for inner activations to compare",
+        "tune: asking the original for its answers",
+        "tune: first look at 10 held-out samples",
+    ]
 
 
 def test_a_model_of_another_original_is_refused() -> None:

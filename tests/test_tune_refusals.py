@@ -123,7 +123,7 @@ def test_hints_are_found_within_little_memory(monkeypatch: pytest.MonkeyPatch) -
     feed = {"x": torch.from_numpy(images(32))}
     whole = hints.common_tensors(*pair, feed)
     monkeypatch.setattr(hints, "_made", made)
-    assert hints.hints_of(*pair, feed, ()) == {"sum0": None, "sum1": None}
+    assert hints.hints_of(*pair, feed, ()).taken == {"sum0": None, "sum1": None}
     assert asked == [(2, 2)]  # shapes told all
     asked.clear()
     monkeypatch.setattr(hints, "_BYTES", 32 * 16 * SIZE * SIZE * 4)  # of one tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,30 +86,37 @@ def tune_in_memory(
     Raises:
         PrunecvtError: as ``prunecvt.errors`` lists them.
     """
+    say = _speaking(progress)
+    say("tune: loading torch and the models", lasting=True)
     require_torch()
-    say = progress or silent
-    say("load")
     facts, sha256, path = load_facts(request.original, options)
     slim = load(
         request.slim, max_memory=options.max_memory, allow_nonfinite=options.allow_nonfinite
     )
     source = facts.get(Source)
     _check_pair(source, slim)
+    say("tune: reading the data", lasting=True)
     samples = _samples(source.model, request.options, options)
-    pipeline.run(ANALYSE, facts, progress)
-    _checked_before(facts, slim, options, progress)
+    pipeline.run(ANALYSE, facts, say)
+    _checked_before(facts, slim, options, say)
     distilled = _distilled(request, (source.model, slim), samples, say)
     if not distilled.first:
         return None
     groups = facts.get(Groups)
     facts.put(Removal(np.zeros(groups.total, bool), {}))
     facts.put(distilled.model)
-    gap = _checked(facts, slim, options, progress)
+    say("tune: checking the result", lasting=True)
+    gap = _checked(facts, slim, options, say)
     if options.evaluation is not None:
         say("measure_accuracy")
-        pipeline.run((measure_accuracy,), facts, progress)
+        pipeline.run((measure_accuracy,), facts, say)
     facts.put(_tuned(request, options, facts, (slim, distilled, gap)))
     return finished(facts, sha256, path)
+
+
+def _speaking(progress: Progress | None) -> Progress:
+    """The progress; silent in processes that only help (torchrun numbers them in RANK)."""
+    return silent if progress is None or os.environ.get("RANK", "0") != "0" else progress
 
 
 def _distilled(
@@ -167,14 +175,16 @@ def _samples(model: Model, tune: TuneOptions, options: Options) -> Samples:
     return stacked(list(calibration_feeds(model, options.calibration, count)))
 
 
-def _checked_before(facts: Facts, slim: Model, options: Options, progress: Progress | None) -> None:
+def _checked_before(facts: Facts, slim: Model, options: Options, say: Progress) -> None:
     """What would fail in the end fails before training: data to judge by, torch's outputs."""
     from prunecvt.bridge.tuning.check import check_torch
 
     if options.evaluation is not None:
+        say("tune: reading the labelled data", lasting=True)
         check_evaluation(facts.get(Source), EvaluationRequest(options.evaluation))
     if options.verify:
-        pipeline.run((make_trials,), facts, progress)
+        say("tune: trying the slimmed model in torch", lasting=True)
+        pipeline.run((make_trials,), facts, say)
         check_torch(slim, _feed(facts.get(Trials)), options.rtol, trained=False)
 
 
@@ -182,9 +192,7 @@ def _feed(trials: Trials) -> Feed:
     return trials.calibration[0] if trials.calibration else trials.random[0]
 
 
-def _checked(
-    facts: Facts, slim: Model, options: Options, progress: Progress | None
-) -> float | None:
+def _checked(facts: Facts, slim: Model, options: Options, say: Progress) -> float | None:
     """Runs the checks; how far torch is from onnxruntime."""
     from prunecvt.bridge.tuning.check import check_only_weights_changed, check_torch
 
@@ -192,7 +200,7 @@ def _checked(
     check_only_weights_changed(slim, model)
     if not options.verify:
         return None
-    pipeline.run((check_contract, run_slimmed, compare_original), facts, progress)
+    pipeline.run((check_contract, run_slimmed, compare_original), facts, say)
     return check_torch(model, _feed(facts.get(Trials)), options.rtol)
 
 

@@ -36,7 +36,8 @@ class TuneRow(Record):
     """What training did.
 
     ``samples`` are those learned from, ``minutes`` of CPU time, ``best_step`` the step whose
-    weights are written (0: those that came), ``accuracy`` top-1 before and after with the interval
+    weights are written (0: those that came), ``hints`` the inner activations that were compared and
+    ``hints_left_out`` why others were not, ``accuracy`` top-1 before and after with the interval
     of the change, and ``torch_max_rel`` how far onnxruntime is from torch.
     """
 
@@ -55,6 +56,7 @@ class TuneRow(Record):
     optimiser: str
     rate: float
     hints: list[str] = Field(default_factory=list)
+    hints_left_out: dict[str, str] = Field(default_factory=dict)
     history: list[LookRow] = Field(default_factory=list)
     torch_max_rel: float | None = None
 
@@ -86,7 +88,9 @@ def tune_lines(row: TuneRow | None) -> list[str]:
             f"top-1 by tuning: {row.accuracy[0]:.2%} -> {row.accuracy[1]:.2%} "
             f"(95 % CI of the change {low:+.2f} to {high:+.2f} points)"
         )
-    hints = f", {len(row.hints)} inner activations" if row.hints else ""
+    wanted = len(row.hints) + len(row.hints_left_out)
+    taken = f"{len(row.hints)} of {wanted}" if row.hints_left_out else f"{wanted}"
+    hints = f", {taken} inner activations" if wanted else ""
     lines.append(
         f"{row.steps:,} steps on {row.samples:,} samples{hints}; {row.optimiser} at "
         f"{row.rate:g}; best at step {row.best_step:,} ({row.minutes:.1f} CPU minutes)"

@@ -69,6 +69,7 @@ def tune_row(tuned: Tuned) -> TuneRow:
         optimiser=made.recipe.optimiser,
         rate=made.recipe.rate,
         hints=list(made.hints),
+        hints_left_out=dict(made.unhinted),
         history=[
             LookRow(
                 step=step,
@@ -93,4 +94,9 @@ def _warnings(tuned: Tuned) -> list[str]:
         found.append(
             f"the best weights were chosen on {made.samples[1]} held-out samples: few to tell by"
         )
+    for reason in dict.fromkeys(made.unhinted.values()):
+        names = [name for name, why in made.unhinted.items() if why == reason]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        noun, verb = ("activation", "is") if len(names) == 1 else ("activations", "are")
+        found.append(f"inner {noun} {', '.join(names[:3])}{more} {verb} not compared: {reason}")
     return found

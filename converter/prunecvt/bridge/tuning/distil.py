@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ from prunecvt.bridge import to_module
 from prunecvt.bridge.module import GraphModule
 from prunecvt.bridge.tuning.augment import check_augmentable
 from prunecvt.bridge.tuning.checkpoint import Checkpoint
-from prunecvt.bridge.tuning.hints import Places, hints_of
+from prunecvt.bridge.tuning.hints import Hints, hints_of
 from prunecvt.bridge.tuning.losses import Objective, Target, targets_of, with_batch
 from prunecvt.bridge.tuning.parallel import Processes, whole_number
 from prunecvt.bridge.tuning.quality import Quality
@@ -46,6 +46,7 @@ class Distilled:
         model: the slimmed model with the best weights that were seen.
         before, after: on held-out data, with the weights that came and with those.
         hints: inner activations that were held to the original's.
+        unhinted: those that were meant to be and were not, and why.
         recipe: how weights moved.
         samples: learned from, and held out.
         steps, best_step: that were made, and after which the best weights were seen.
@@ -69,6 +70,7 @@ class Distilled:
     ended: str
     compared: Compared
     first: bool = True
+    unhinted: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,17 +121,19 @@ def _distilled(
     given, pair = pair, Pair(*map(runtime.comparable, (pair.original, pair.slim)))
     learned, held = parted(samples, options.holdout, options.seed)
     check_augmentable(learned.inputs, options.augment, pair.original.source)
-    objective = _objective(pair, samples, options)
+    say = say if processes.first else silent
+    say("tune: looking for inner activations to compare", lasting=options.hint > 0)
+    objective, unhinted = _objective(pair, samples, options)
     student = _student(pair.slim, objective, device)
     teacher = teacher_of(pair.original, objective.tensors, device, torch.get_num_threads())
     recipe = _recipe(options, len(learned))
     lesson = Lesson(teacher, learned.on(device), held.on(device), objective)
-    training = Training(student, lesson, recipe, processes)
+    training = Training(student, lesson, recipe, processes, say)
     digest = _digest(given, samples, options, processes)
     kept = Checkpoint(path if processes.first else None, digest, options.checkpoint_minutes)
     if options.resume and path is not None:
         training.restore(replace(kept, path=path).read())
-    training.run(kept, say if processes.first else silent)
+    training.run(kept)
     log.info("tuned: held-out loss %.4g -> %.4g", training.first.loss, training.best.loss)
     return Distilled(
         model=replaced(given.slim, training.weights),
@@ -145,22 +149,26 @@ def _distilled(
         ended=training.ended,
         compared=_compared(objective, held),
         first=processes.first,
+        unhinted=unhinted,
     )
 
 
-def _objective(pair: Pair, samples: Samples, options: TuneOptions) -> Objective:
-    """What is compared.
+def _objective(
+    pair: Pair, samples: Samples, options: TuneOptions
+) -> tuple[Objective, Mapping[str, str]]:
+    """What is compared; and the inner activations that are not, and why.
 
     Raises:
         UsageError: E266, no output is a number; E262, a pattern matches nothing; E238, labels
             that do not fit.
     """
     targets = _targets(pair.original, samples, options)
-    hints: dict[str, Places] = {}
+    hints = Hints()
     if options.hint > 0:
         few = samples.at(torch.arange(min(len(samples), 32))).inputs
         hints = hints_of(pair.original, pair.slim, few, options.layers)
-    return Objective(tuple(targets), hints, options.temperature, options.hint, options.label_weight)
+    weights = options.temperature, options.hint, options.label_weight
+    return Objective(tuple(targets), hints.taken, *weights), hints.dropped
 
 
 def _targets(original: Model, samples: Samples, options: TuneOptions) -> list[Target]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Optional
 
 import torch
@@ -21,13 +23,29 @@ _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _AT_ONCE = 16  # tensors whose shapes are seen at once
 _BYTES = 1 << 28  # of the original's tensors that channels are told by
 _ALIKE = 0.5  # correlation of a channel with itself, before and after the cut
+_GONE = "no tensor of that name in the slimmed model"
+_UNTRAINED = "no trained weight comes before, or inside of a function"
+_NO_CHANNELS = "no floating-point numbers with an axis of channels"
+_UNLIKE = "other axes in the slimmed model"
+_UNCLEAR = "not clear which channels stayed"
 _Feed = dict[str, Tensor]
 Places = Optional[tuple[int, ...]]  # noqa: UP045
 
 
-def hints_of(
-    teacher: Model, student: Model, feed: _Feed, patterns: Sequence[str]
-) -> dict[str, Places]:
+@dataclass(frozen=True)
+class Hints:
+    """What is compared, and what was wanted and is not.
+
+    Attributes:
+        taken: name -> the original's channels (axis 1) that stayed, None where that is all.
+        dropped: name -> why it is not compared.
+    """
+
+    taken: dict[str, Places] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+
+
+def hints_of(teacher: Model, student: Model, feed: _Feed, patterns: Sequence[str]) -> Hints:
     """The activations that are compared; only such are looked at as may come to be.
 
     Args:
@@ -41,16 +59,39 @@ def hints_of(
     graph = index(student)
     names = shared_names(teacher, student)
     if patterns:
-        matched = [n for n in names if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
-        common = common_tensors(teacher, student, feed, matched)
+        matched = [name for name in names if _matches(name, patterns)]
+        common, dropped = _seen(teacher, student, feed, matched)
         if not all(fnmatch.filter(common, pattern) for pattern in patterns):
             common = common_tensors(teacher, student, feed, names)  # for the message
-        return chosen_hints(graph, common, patterns)
+        dropped = {**_absent(teacher, graph, names, patterns), **dropped}
+        return Hints(chosen_hints(graph, common, patterns, dropped), dropped)
+    dropped = {}
     for operators in (_JOINS, _LAYERS):
         some = [n for n in names if graph.producer[n].op in operators]
-        if common := common_tensors(teacher, student, feed, some):
-            return chosen_hints(graph, common, ())
-    return {}
+        common, unlike = _seen(teacher, student, feed, some)
+        dropped.update(unlike)
+        if common:
+            taken = chosen_hints(graph, common, ())
+            spread = f"{MOST} are taken, evenly spread"
+            dropped.update({name: spread for name in common if name not in taken})
+            return Hints(taken, dropped)
+    return Hints({}, dropped)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _absent(
+    teacher: Model, student: Graph, shared: Sequence[str], patterns: Sequence[str]
+) -> dict[str, str]:
+    """Inner tensors of the original that patterns match and that cannot be compared at all."""
+    graph, there = index(teacher), set(shared)
+    return {
+        name: _UNTRAINED if name in student.producer else _GONE
+        for name in graph.producer
+        if _matches(name, patterns) and name not in there and name not in graph.outputs
+    }
 
 
 def shared_names(teacher: Model, student: Model) -> list[str]:
@@ -79,23 +120,35 @@ def common_tensors(
         Name -> the teacher's channels (axis 1) that the student kept, None where that is all.
     """
     names = shared_names(teacher, student) if names is None else list(names)
+    return _seen(teacher, student, feed, names)[0]
+
+
+def _seen(
+    teacher: Model, student: Model, feed: _Feed, names: Sequence[str]
+) -> tuple[dict[str, Places], dict[str, str]]:
+    """As ``common_tensors``; and of the others why they are none."""
     few = {name: values[:2] if values.ndim else values for name, values in feed.items()}
     found: dict[str, Places] = {}
+    dropped: dict[str, str] = {}
     sizes: dict[str, int] = {}
     for start in range(0, len(names), _AT_ONCE):
         for name, (one, other) in _made(teacher, student, few, names[start:][:_AT_ONCE]).items():
             if not (one.is_floating_point() and other.is_floating_point() and one.ndim > 1):
-                continue
-            if one.shape == other.shape:
+                dropped[name] = _NO_CHANNELS
+            elif one.shape == other.shape:
                 found[name] = None
             elif one.ndim == other.ndim:
                 sizes[name] = one.nbytes // 2
+            else:
+                dropped[name] = _UNLIKE
     for count, some in _portions(sizes, max(len(v) for v in feed.values() if v.ndim)):
         part = {name: values[:count] if values.ndim else values for name, values in feed.items()}
         for name, (one, other) in _made(teacher, student, part, some).items():
             if (kept := kept_channels(one, other)) is not None:
                 found[name] = kept
-    return {name: found[name] for name in names if name in found}
+            else:
+                dropped[name] = _UNCLEAR
+    return {name: found[name] for name in names if name in found}, dropped
 
 
 def _made(
@@ -160,7 +213,10 @@ def _trained(module: GraphModule) -> list[str]:
 
 
 def chosen_hints(
-    student: Graph, common: Mapping[str, Places], patterns: Sequence[str]
+    student: Graph,
+    common: Mapping[str, Places],
+    patterns: Sequence[str],
+    dropped: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Places]:
     """The activations that are compared.
 
@@ -169,6 +225,7 @@ def chosen_hints(
         common: of ``common_tensors``.
         patterns: of names; without any, the sums that end residual blocks and joins of branches
             are taken, and where there are none what layers make; the last ones, of many.
+        dropped: what patterns match and why it is not in ``common``, for the message.
 
     Raises:
         UsageError: E262, a pattern matches nothing that both have.
@@ -176,15 +233,15 @@ def chosen_hints(
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in common):
             more = f" and {len(common) - 5} more" if len(common) > 5 else ""
+            why = [f"{n}: {dropped[n]}; " for n in dropped if fnmatch.fnmatchcase(n, pattern)]
             raise UsageError(
                 "E262",
                 f"--layer {pattern} matches no activation that both models have alike",
-                where=f"they share {', '.join(list(common)[:5]) or 'none'}{more}",
+                where=f"{''.join(why[:1])}they share {', '.join(list(common)[:5]) or 'none'}{more}",
                 help="give the name of a tensor that both have, or leave it out",
             )
     if patterns:
-        names = [n for n in common if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
-        return {name: common[name] for name in names}
+        return {name: common[name] for name in common if _matches(name, patterns)}
     of = {name: student.producer[name].op for name in common}
     joins = [name for name in common if of[name] in _JOINS]
     layers = [name for name in common if of[name] in _LAYERS]

@@ -90,22 +90,29 @@ class Training:
     """
 
     def __init__(
-        self, student: GraphModule, lesson: Lesson, recipe: Recipe, processes: Processes
+        self,
+        student: GraphModule,
+        lesson: Lesson,
+        recipe: Recipe,
+        processes: Processes,
+        say: Progress,
     ) -> None:
         self.student, self.lesson, self.recipe = student, lesson, recipe
-        self.processes = processes
+        self.processes, self.say = processes, say
         self.device = next(student.parameters()).device
         self.optimiser = _optimiser(student, recipe)
+        say("tune: asking the original for its answers", lasting=True)
         self.known = None if recipe.augment else remembered(lesson.teacher, lesson.learned)
         self.names = [target.name for target in lesson.objective.targets]
         self.right = answers(lesson.teacher, lesson.held, self.names)
         self.step, self.spent, self.ended = 0, 0.0, ""
+        say(f"tune: first look at {len(lesson.held):,} held-out samples", lasting=True)
         self.first = self.quality()
         self.best, self.best_step = self.first, 0
         self.weights: dict[str, Array] = student.weights()
         self.history: list[tuple[int, Quality]] = [(0, self.first)]
 
-    def run(self, checkpoint: Checkpoint, say: Progress) -> None:
+    def run(self, checkpoint: Checkpoint) -> None:
         """Goes through the steps that are left.
 
         Raises:
@@ -118,7 +125,7 @@ class Training:
                 self._learn(share)
                 spent = before + time.process_time() - clock
                 self.spent = self.processes.told(spent, self.device)
-                self._report(share, pace, say)
+                self._report(share, pace)
                 stopped = self.processes.any(bool(interrupts), self.device)
                 if stopped or checkpoint.due():
                     checkpoint.write(self.state())
@@ -128,15 +135,15 @@ class Training:
         if interrupts:
             raise KeyboardInterrupt
 
-    def _report(self, share: float, pace: tuple[float, float], say: Progress) -> None:
+    def _report(self, share: float, pace: tuple[float, float]) -> None:
         """Says where the run stands, and looks at held-out data where it is time to."""
         reached = self.recipe.share(self.step, self.spent)
         left = _left(pace, reached)
         if int(reached * _LOOKS) > int(share * _LOOKS) or reached >= 1:
             self._look()
-            say(self._words(), reached, left, lasting=True)
+            self.say(self._words(), reached, left, lasting=True)
         else:
-            say("tune", reached, left)
+            self.say("tune", reached, left)
 
     def quality(self) -> Quality:
         """What the weights are worth on held-out data."""
