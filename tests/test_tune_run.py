@@ -41,6 +41,18 @@ def test_the_report_tells_and_verify_understands(tmp_path: Path, call: Call) -> 
     verified = call("verify", original, out, "--plan", plan, "--no-ir")
     assert verified.returncode == 0, verified.stderr
     assert "trained since" in verified.stdout
+    verified = call("verify", original, out, "--no-ir")  # no plan could help
+    assert verified.returncode == 0, verified.stderr
+    assert "oracle: it speaks of the cut alone; trained since" in verified.stdout
+    report = out.with_suffix(".report.json")
+    report.rename(tmp_path / "elsewhere.json")
+    verified = call("verify", original, out, "--no-ir")
+    assert "oracle: no plan was given, and without one" in verified.stdout
+    verified = call("verify", original, out, "--plan", plan, "--no-ir")
+    assert (verified.returncode, "E504" in verified.stderr) == (5, True)
+    assert "trained or recovered" in verified.stderr
+    assert "out.report.json" in verified.stderr
+    assert "please report it" not in verified.stderr
 
 
 def test_an_interrupt_ends_with_130_and_keeps_the_checkpoint(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from prunecvt.checks import (
     run_slimmed,
 )
 from prunecvt.emit import judge_parity, openvino_tolerance
-from prunecvt.errors import InputError, UsageError
+from prunecvt.errors import InputError, UsageError, VerifyError
 from prunecvt.loading.load import load
 from prunecvt.loading.plan_file import read_plan
 from prunecvt.options import Options
@@ -32,11 +33,12 @@ from prunecvt.static_batch import static_batch
 from prunecvt.trials import TrialRequest, make_trials
 from prunecvt.writing.write import check_targets, from_file, write_set
 from prunecvt_passes.bodies import hoist_weights, separate_names
+from prunecvt_passes.budget import Removal
 from prunecvt_passes.cost import cost
 from prunecvt_passes.graph import index
-from prunecvt_passes.groups import solve
+from prunecvt_passes.groups import Groups, solve
 from prunecvt_passes.model import Model
-from prunecvt_passes.normalise import Source, normalise
+from prunecvt_passes.normalise import Dense, Source, normalise
 from prunecvt_passes.plan import replay
 from prunecvt_passes.recipes import label
 from prunecvt_passes.shapes import infer
@@ -63,19 +65,18 @@ def verify_files(
     trials = make_trials(dense, TrialRequest(chosen.seed, chosen.calibration))
     contract = check_contract(source, model)
     outcomes = run_slimmed(source, model, trials)
-    skipped, oracle, openvino = [], None, None
-    if plan is None:
-        skipped.append("oracle: no plan was given")
+    skipped, oracle, openvino = list[str](), None, None
+    cut = None if plan is None else _cut(dense, plan)
+    report = _report_of(slimmed)
+    since = "" if report is None else _since(report)
+    if since:
+        skipped.append(f"oracle: it speaks of the cut alone; {since} since")
+    elif cut is None:
+        skipped.append("oracle: no plan was given, and without one it is not known what was cut")
     else:
-        planned = read_plan(plan)
-        groups = solve(label(dense, planned.units))
-        removal = replay(groups, planned)
         tolerance = Tolerance(chosen.rtol, chosen.atol)
-        recovered = _recovered(slimmed)
-        if recovered:
-            skipped.append(f"oracle: it speaks of the cut alone; {recovered} since")
-        else:
-            oracle = compare_masked(groups, removal, model, trials, outcomes, tolerance)
+        with _explained(slimmed, report):
+            oracle = compare_masked(*cut, model, trials, outcomes, tolerance)
     if chosen.ir:
         trial = Trial(trials.random[0], outcomes.random[0], openvino_tolerance(model, chosen))
         found = parity(slimmed, trial, timeout=chosen.timeout)
@@ -93,18 +94,46 @@ def verify_files(
     )
 
 
-def _recovered(slimmed: Path) -> str:
-    """What the report beside a file says became of its weights after the cut; "" where nothing.
+def _cut(dense: Dense, plan: Path) -> tuple[Groups, Removal]:
+    """What a plan takes from the original."""
+    planned = read_plan(plan)
+    groups = solve(label(dense, planned.units))
+    return groups, replay(groups, planned)
 
-    Only a report of just this file counts: one that was damaged since is asked the oracle.
+
+@contextmanager
+def _explained(slimmed: Path, report: Report | None) -> Iterator[None]:
+    """Says of a failure what may be no fault, where no report tells what became of the weights."""
+    try:
+        yield
+    except VerifyError as error:
+        if error.code != "E504" or report is not None:
+            raise
+        beside = slimmed.with_suffix(".report.json").name
+        raise VerifyError(
+            error.code,
+            error.message,
+            where=error.where,
+            help="a model that was trained or recovered after the cut is not held to it where its "
+            f"report says so: put {beside} beside it, as it was written with just this file",
+        ) from error
+
+
+def _report_of(slimmed: Path) -> Report | None:
+    """The report beside a file; None where there is none of just this file.
+
+    What was damaged or changed since is asked the oracle.
     """
     try:
         report = Report.model_validate_json(slimmed.with_suffix(".report.json").read_bytes())
     except (OSError, ValidationError):
-        return ""
+        return None
     written = report.output.onnx
-    if written is None or written.sha256 != file_sha256(slimmed):
-        return ""
+    return None if written is None or written.sha256 != file_sha256(slimmed) else report
+
+
+def _since(report: Report) -> str:
+    """What became of a model's weights after the cut; "" where nothing."""
     if report.tune is not None:
         return "trained"
     if report.settings.get("reinit"):
