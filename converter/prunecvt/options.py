@@ -18,7 +18,7 @@ from prunecvt.runtimes.backends import JUDGES
 from prunecvt_passes.budget import SCOPES, Budget, Scope
 from prunecvt_passes.recovery.recover import Method, Remedy
 from prunecvt_passes.rewriting.rewrite import Cleaning, Mode
-from prunecvt_passes.synthetic.noise import Noise
+from prunecvt_passes.synthetic.noise import FEWEST, Noise
 from prunecvt_passes.target import parse_target
 from prunecvt_passes.units import AttentionUnit, GroupedUnit, Units
 
@@ -272,11 +272,12 @@ def _plain(name: str, value: Any) -> Any:
 
 def _check_amounts(options: Options) -> None:
     """Refuses amounts that are none."""
-    for name in ("calib_count", "static_batch"):
+    least = (FEWEST, " with noise") if options.noise else (1, "")
+    for name, (fewest, beside) in (("calib_count", least), ("static_batch", (1, ""))):
         if getattr(options, name) is not None:
             check_number(name, getattr(options, name), int)
-            if getattr(options, name) < 1:
-                raise UsageError("E201", f"{name} is 1 or more")
+            if getattr(options, name) < fewest:
+                raise UsageError("E201", f"{name} is {fewest} or more{beside}")
     for name in ("ratio", "threshold"):
         if getattr(options, name) is not None:
             check_number(name, getattr(options, name), int, float)

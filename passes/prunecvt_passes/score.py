@@ -92,7 +92,7 @@ def _lacking(groups: Groups, name: str, samples: int) -> UsageError:
         )
     return UsageError(
         "E211",
-        f"criterion '{name}' needs calibration data, two batches or more",
+        f"criterion '{name}' needs calibration data, two batches and 4 samples",
         where=graph.model.source,
         help="give some with --calib, or --noise, or use --criterion share",
     )

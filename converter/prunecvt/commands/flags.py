@@ -201,7 +201,7 @@ CalibCount = Annotated[
     Optional[int],
     typer.Option(
         help="Samples of --calib, evenly spread (1024 where a calib.toml says nothing), or of "
-        "--noise (512, or fewer large ones).",
+        "--noise (512, or fewer large ones; at least 4).",
         rich_help_panel=_CHECK,
     ),
 ]
