@@ -155,18 +155,38 @@ def test_a_model_that_is_not_there_is_said_before_outputs_that_are(tmp_path: Pat
     assert (done.returncode, "E301" in done.stderr) == (3, True), done.stderr
 
 
-@pytest.mark.parametrize("flags", [["--strict-layout"], ["--fail-if", "macs_ratio > 1"]])
-def test_a_dry_run_makes_no_report_for_gates(flags: list[str], tmp_path: Path) -> None:
-    done = run("slim", RESNET, "--dry-run", "-o", tmp_path / "s.onnx", *flags)
-    assert (done.returncode, "E207" in done.stderr) == (2, True)
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--strict-layout"],
+        ["--fail-if", "macs_ratio > 1"],
+        ["--eval", "labelled.npz"],
+        ["--report", "r.html"],
+        ["--pass", "mine"],
+        ["--static-batch"],
+        ["--recover", "refit"],
+    ],
+)
+def test_a_dry_run_refuses_what_it_would_not_look_at(
+    flags: list[str], tmp_path: Path, call: Call
+) -> None:
+    done = call("slim", RESNET, "--dry-run", "-o", tmp_path / "s.onnx", *flags)
+    assert (done.returncode, "E207" in done.stderr) == (2, True), done.stderr
+    if flags[0] == "--recover":
+        done = call("plan", RESNET, "-o", tmp_path / "s.json", *flags)
+        assert (done.returncode, "E207" in done.stderr) == (2, True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_options_are_said_before_files_that_are_there(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text("old")
     for command, out in (("plan", tmp_path / "p.json"), ("slim", tmp_path / "p.onnx")):
         out.write_text("old")
-        done = run(command, RESNET, "-o", out, "--threshold", "-1")
-        assert (done.returncode, "E201" in done.stderr) == (2, True), done.stderr
+        for flags, code in (("--threshold=-1", "E201"), ("--ratio=2", "E212")):
+            done = run(command, RESNET, "-o", out, flags)
+            assert (done.returncode, code in done.stderr) == (2, True), done.stderr
+        done = run(command, RESNET, "-o", out, "--criterion", "magic")
+        assert (done.returncode, "E210" in done.stderr) == (2, True), done.stderr
 
 
 def test_dry_run_writes_only_the_plan(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from prunecvt.errors import UsageError
 from prunecvt.gates import check_gate
 from prunecvt.option_checks import check_names, check_number, check_one_of
 from prunecvt.runtimes.backends import JUDGES
-from prunecvt_passes.budget import SCOPES, Budget, Scope
+from prunecvt_passes.budget import SCOPES, Budget, Scope, check_ranges
+from prunecvt_passes.criteria.table import check_name
 from prunecvt_passes.recovery.recover import Method, Remedy
 from prunecvt_passes.rewriting.rewrite import Cleaning, Mode
 from prunecvt_passes.synthetic.noise import FEWEST, Noise
@@ -163,6 +164,7 @@ class Options:
             check_number(name, getattr(options, name), int)
         _ = options.preprocessing  # refuses what cannot be read
         _check_choices(options)
+        check_ranges(options.budget)
         _check_idle(options)
         if options.threads < 1 or options.min_channels < 1:
             raise UsageError("E201", "threads and min_channels are 1 or more")
@@ -365,6 +367,7 @@ def _idle(name: str, lacking: str) -> UsageError:
 
 
 def _check_choices(options: Options) -> None:
+    check_name(options.criterion)
     check_one_of("scope", options.scope, SCOPES)
     check_one_of("attention_unit", options.attention_unit, get_args(AttentionUnit))
     check_one_of("grouped_unit", options.grouped_unit, get_args(GroupedUnit))
