@@ -277,6 +277,19 @@ def test_a_dry_run_names_its_plan_after_the_model(tmp_path: Path, call: Call) ->
     assert "E207" in refused.stderr
 
 
+def test_tables_in_a_pipe_end_where_their_text_does(tmp_path: Path, call: Call) -> None:
+    commands = (
+        ["slim", RESNET, "-o", tmp_path / "s.onnx", *QUICK],
+        ["plan", RESNET, "-o", tmp_path / "p.json"],
+        ["inspect", RESNET],
+    )
+    for command in commands:
+        done = call(*command)
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.split("\n")
+        assert len(lines) > 8 and [line for line in lines if line != line.rstrip()] == []
+
+
 @pytest.mark.parametrize("name", ["m[1]", "a:smile: [red]x[bold]", "long " * 30])
 def test_names_are_taken_and_printed_as_they_are(name: str, tmp_path: Path, call: Call) -> None:
     model = tmp_path / f"{name}.onnx"

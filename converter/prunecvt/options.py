@@ -16,7 +16,7 @@ from prunecvt.gates import check_gate
 from prunecvt.option_checks import check_names, check_number, check_one_of
 from prunecvt.runtimes.backends import JUDGES
 from prunecvt_passes.budget import SCOPES, Budget, Scope, check_ranges
-from prunecvt_passes.criteria.table import check_name
+from prunecvt_passes.criteria.table import Criterion, check_name, resolved
 from prunecvt_passes.recovery.recover import Method, Remedy
 from prunecvt_passes.rewriting.rewrite import Cleaning, Mode
 from prunecvt_passes.synthetic.noise import FEWEST, Noise
@@ -34,8 +34,8 @@ class Options:
 
     Attributes:
         ratio: share of the channels that can be cut; 0.4 without ``target`` and ``threshold``.
-        criterion: how channels are scored (docs/criteria.md); ``auto`` for the best that the data
-            allows: ``obs`` with ``calib``, ``share`` without.
+        criterion: how channels are scored (docs/criteria.md); ``auto`` is ``obs`` where data or
+            noise wins accuracy back, ``share`` elsewhere.
         scope: how layers share the cut (docs/allocation.md): ``layer`` the same ratio everywhere,
             ``global`` one threshold over all scores, ``erk`` and ``lamp`` by the weights, ``error``
             where it costs least, ``search`` by trying out; ``auto`` is ``error`` under a
@@ -192,6 +192,13 @@ class Options:
             self.threshold,
             tuple(self.ratio_of.items()),
         )
+
+    @property
+    def scoring(self) -> Criterion:
+        """The part that scoring reads; errors of ``obs`` are those after a refit."""
+        kept = self.recover == "none" and not self.reinit and self.scope != "search"
+        name = resolved(self.criterion, data=False) if kept else self.criterion
+        return Criterion(name, self.seed)
 
     @property
     def remedy(self) -> Remedy:
