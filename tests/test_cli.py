@@ -169,18 +169,38 @@ def test_a_model_that_is_not_there_is_said_before_outputs_that_are(tmp_path: Pat
     assert (done.returncode, "E301" in done.stderr) == (3, True), done.stderr
 
 
-@pytest.mark.parametrize("flags", [["--strict-layout"], ["--fail-if", "macs_ratio > 1"]])
-def test_a_dry_run_makes_no_report_for_gates(flags: list[str], tmp_path: Path) -> None:
-    done = run("slim", RESNET, "--dry-run", "-o", tmp_path / "s.onnx", *flags)
-    assert (done.returncode, "E207" in done.stderr) == (2, True)
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--strict-layout"],
+        ["--fail-if", "macs_ratio > 1"],
+        ["--eval", "labelled.npz"],
+        ["--report", "r.html"],
+        ["--pass", "mine"],
+        ["--static-batch"],
+        ["--recover", "refit"],
+    ],
+)
+def test_a_dry_run_refuses_what_it_would_not_look_at(
+    flags: list[str], tmp_path: Path, call: Call
+) -> None:
+    done = call("slim", RESNET, "--dry-run", "-o", tmp_path / "s.onnx", *flags)
+    assert (done.returncode, "E207" in done.stderr) == (2, True), done.stderr
+    if flags[0] == "--recover":
+        done = call("plan", RESNET, "-o", tmp_path / "s.json", *flags)
+        assert (done.returncode, "E207" in done.stderr) == (2, True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_options_are_said_before_files_that_are_there(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text("old")
     for command, out in (("plan", tmp_path / "p.json"), ("slim", tmp_path / "p.onnx")):
         out.write_text("old")
-        done = run(command, RESNET, "-o", out, "--threshold", "-1")
-        assert (done.returncode, "E201" in done.stderr) == (2, True), done.stderr
+        for flags, code in (("--threshold=-1", "E201"), ("--ratio=2", "E212")):
+            done = run(command, RESNET, "-o", out, flags)
+            assert (done.returncode, code in done.stderr) == (2, True), done.stderr
+        done = run(command, RESNET, "-o", out, "--criterion", "magic")
+        assert (done.returncode, "E210" in done.stderr) == (2, True), done.stderr
 
 
 def test_dry_run_writes_only_the_plan(tmp_path: Path) -> None:
@@ -269,6 +289,19 @@ def test_a_dry_run_names_its_plan_after_the_model(tmp_path: Path, call: Call) ->
     refused = call("slim", RESNET, "--dry-run", "--plan", tmp_path / "s.plan.json")
     assert refused.returncode == 2
     assert "E207" in refused.stderr
+
+
+def test_tables_in_a_pipe_end_where_their_text_does(tmp_path: Path, call: Call) -> None:
+    commands = (
+        ["slim", RESNET, "-o", tmp_path / "s.onnx", *QUICK],
+        ["plan", RESNET, "-o", tmp_path / "p.json"],
+        ["inspect", RESNET],
+    )
+    for command in commands:
+        done = call(*command)
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.split("\n")
+        assert len(lines) > 8 and [line for line in lines if line != line.rstrip()] == []
 
 
 @pytest.mark.parametrize("name", ["m[1]", "a:smile: [red]x[bold]", "long " * 30])

@@ -14,7 +14,7 @@ from prunecvt_passes.errors import UsageError
 from prunecvt_passes.graph import Graph, index
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.recovery import recover
-from prunecvt_passes.recovery.calibration import Calibration
+from prunecvt_passes.recovery.calibration import Calibration, samples_of, split
 from prunecvt_passes.recovery.fit import Fit, Sample, Setting
 from prunecvt_passes.recovery.measure import output_error, outputs_of
 from prunecvt_passes.recovery.moments import matched
@@ -338,3 +338,21 @@ def test_rows_that_follow_from_the_data_are_left_alone(method: str) -> None:
     reasons = {layer.weight: layer.reason for layer in recovery.layers}
     assert reasons[last.input[1]] == "how many rows it has follows from the data"
     assert [reason for reason in reasons.values() if reason] == [reasons[last.input[1]]]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fitted", "held"),
+    [
+        ([1] * 4, 2, 2),
+        ([1] * 9, 7, 2),
+        ([1] * 24, 21, 3),
+        ([32, 32], 32, 32),
+        ([32, 1], 0, 0),
+        ([32], 0, 0),
+        ([1] * 3, 0, 0),
+        ([], 0, 0),
+    ],
+)
+def test_what_is_held_out_has_a_variance(sizes: list[int], fitted: int, held: int) -> None:
+    found = split([{"x": np.zeros((size, 3), np.float32)} for size in sizes])
+    assert (samples_of(found.fit), samples_of(found.held_out)) == (fitted, held)

@@ -28,7 +28,7 @@ from prunecvt_passes.recovery.observe import Reader, observe
 from prunecvt_passes.recovery.prices import prices
 from prunecvt_passes.recovery.reach import amount
 from prunecvt_passes.recovery.spend import Offer, hull, spend
-from prunecvt_passes.score import Criterion, score
+from prunecvt_passes.score import Criterion, Scores, score
 from prunecvt_passes.slice import remove
 from prunecvt_passes.target import Target, parse_target
 from recovery_cases import case_of
@@ -230,6 +230,33 @@ def test_a_ratio_by_error_is_a_share_of_all_channels() -> None:
     scores = score(groups, Criterion("share"))
     removal = allocate(dense, groups, scores, Budget(ratio=0.3, round_to=1, scope="error"))
     assert removal.removed.sum() == int(0.3 * sum(g.size for g in groups.groups))
+
+
+def test_the_cheaper_of_two_groups_is_not_all_that_is_cut() -> None:
+    """Sums of scores would take the first group to its floor before they touched the second."""
+    net = Net()
+    x = net.conv(net.input("N", 4, 4, 4), 4, 16, 1)
+    net.output(net.conv(net.conv(x, 16, 16, 1), 16, 4, 1))
+    dense, groups = grouped(net.proto())
+    values = np.where(groups.group_of == 0, 1.0, 1.1)
+    budget = Budget(ratio=0.5, round_to=1, scope="error")
+    removal = allocate(dense, groups, Scores("given", values), budget)
+    assert [removal.removed[g.classes].sum() for g in groups.groups] == [8, 8]
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({}, "auto"),
+        ({"recover": "none"}, "share"),
+        ({"recover": "none", "criterion": "obs"}, "obs"),
+        ({"recover": "none", "scope": "search"}, "auto"),
+        ({"reinit": True}, "auto"),
+        ({"recover": "bias"}, "auto"),
+    ],
+)
+def test_errors_after_a_refit_are_for_those_who_refit(given: dict[str, Any], name: str) -> None:
+    assert Options.of(given).scoring == Criterion(name)
 
 
 def test_the_same_data_gives_the_same_bytes() -> None:

@@ -6,11 +6,13 @@ import io
 import random
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import jsonschema
 import pytest
 from rich.console import Console, RenderableType
 
+import prunecvt
 import report_examples as examples
 from prunecvt.report import wording
 from prunecvt.report.findings import findings
@@ -276,6 +278,15 @@ def test_agreement_interval_is_wilsons() -> None:
     assert low == pytest.approx(0.963, abs=1e-3)
     low, high = wording.agreement_interval(0.5, 100)
     assert (low, high) == pytest.approx((0.4038, 0.5962), abs=1e-3)
+
+
+def test_shares_are_written_in_one_way() -> None:
+    """A number, a blank, a percent sign; and by one function, which no format of Python's is."""
+    shown = [printed(summary_table(each())) + render_markdown(each()) for each in EXAMPLES]
+    assert any(" %" in text for text in shown)
+    assert not [text for text in shown if re.search(r"\d%", text)]
+    for path in Path(prunecvt.__file__).parent.rglob("*.py"):
+        assert not re.search(r":[+]?\.\d%\}", path.read_text("utf-8")), path
 
 
 def test_only_numbers_get_true_minus_signs() -> None:

@@ -210,11 +210,12 @@ def test_noise_is_told_of_without_recovery_too() -> None:
 
 
 def test_few_samples_to_judge_by_are_told_of() -> None:
-    given = {"noise": True, "calib_count": 2, "criterion": "share", "recover": "bias"}
+    given = {"noise": True, "calib_count": 4, "criterion": "share", "recover": "bias"}
     report = prunecvt.slim(normed().proto(), round_to=1, **given).report  # type: ignore[arg-type]
-    assert report.recovery is not None and report.recovery.samples == 1
-    assert any("was judged on 1 of the samples" in warning for warning in report.warnings)
-    assert "on 1 sample of noise" in render_html(report)
+    assert report.recovery is not None and report.recovery.samples == 2
+    assert report.recovery.before.error < 100  # one sample has no variance to hold it against
+    assert any("was judged on 2 of the samples" in warning for warning in report.warnings)
+    assert "on 2 samples of noise" in render_html(report)
 
 
 def test_a_criterion_of_activations_takes_noise_too() -> None:
@@ -224,9 +225,12 @@ def test_a_criterion_of_activations_takes_noise_too() -> None:
 
 @pytest.mark.parametrize(
     ("options", "code"),
-    [({"noise": True, "calib": SAMPLES / "digits_calib.npz"}, "E207")],
+    [
+        ({"noise": True, "calib": SAMPLES / "digits_calib.npz"}, "E207"),
+        ({"noise": True, "calib_count": 3}, "E201"),
+    ],
 )
-def test_noise_beside_data_is_refused(options: dict[str, Any], code: str) -> None:
+def test_noise_beside_data_and_too_little_is_refused(options: dict[str, Any], code: str) -> None:
     with pytest.raises(UsageError) as caught:
         prunecvt.slim(RESNET, **options)
     assert caught.value.code == code

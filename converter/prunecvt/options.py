@@ -15,10 +15,11 @@ from prunecvt.errors import UsageError
 from prunecvt.gates import check_gate
 from prunecvt.option_checks import check_names, check_number, check_one_of
 from prunecvt.runtimes.backends import JUDGES
-from prunecvt_passes.budget import SCOPES, Budget, Scope
+from prunecvt_passes.budget import SCOPES, Budget, Scope, check_ranges
+from prunecvt_passes.criteria.table import Criterion, check_name, resolved
 from prunecvt_passes.recovery.recover import Method, Remedy
 from prunecvt_passes.rewriting.rewrite import Cleaning, Mode
-from prunecvt_passes.synthetic.noise import Noise
+from prunecvt_passes.synthetic.noise import FEWEST, Noise
 from prunecvt_passes.target import parse_target
 from prunecvt_passes.units import AttentionUnit, GroupedUnit, Units
 
@@ -33,8 +34,8 @@ class Options:
 
     Attributes:
         ratio: share of the channels that can be cut; 0.4 without ``target`` and ``threshold``.
-        criterion: how channels are scored (docs/criteria.md); ``auto`` for the best that the data
-            allows: ``obs`` with ``calib``, ``share`` without.
+        criterion: how channels are scored (docs/criteria.md); ``auto`` is ``obs`` where data or
+            noise wins accuracy back, ``share`` elsewhere.
         scope: how layers share the cut (docs/allocation.md): ``layer`` the same ratio everywhere,
             ``global`` one threshold over all scores, ``erk`` and ``lamp`` by the weights, ``error``
             where it costs least, ``search`` by trying out; ``auto`` is ``error`` under a
@@ -163,6 +164,7 @@ class Options:
             check_number(name, getattr(options, name), int)
         _ = options.preprocessing  # refuses what cannot be read
         _check_choices(options)
+        check_ranges(options.budget)
         _check_idle(options)
         if options.threads < 1 or options.min_channels < 1:
             raise UsageError("E201", "threads and min_channels are 1 or more")
@@ -190,6 +192,13 @@ class Options:
             self.threshold,
             tuple(self.ratio_of.items()),
         )
+
+    @property
+    def scoring(self) -> Criterion:
+        """The part that scoring reads; errors of ``obs`` are those after a refit."""
+        kept = self.recover == "none" and not self.reinit and self.scope != "search"
+        name = resolved(self.criterion, data=False) if kept else self.criterion
+        return Criterion(name, self.seed)
 
     @property
     def remedy(self) -> Remedy:
@@ -272,11 +281,12 @@ def _plain(name: str, value: Any) -> Any:
 
 def _check_amounts(options: Options) -> None:
     """Refuses amounts that are none."""
-    for name in ("calib_count", "static_batch"):
+    least = (FEWEST, " with noise") if options.noise else (1, "")
+    for name, (fewest, beside) in (("calib_count", least), ("static_batch", (1, ""))):
         if getattr(options, name) is not None:
             check_number(name, getattr(options, name), int)
-            if getattr(options, name) < 1:
-                raise UsageError("E201", f"{name} is 1 or more")
+            if getattr(options, name) < fewest:
+                raise UsageError("E201", f"{name} is {fewest} or more{beside}")
     for name in ("ratio", "threshold"):
         if getattr(options, name) is not None:
             check_number(name, getattr(options, name), int, float)
@@ -364,6 +374,7 @@ def _idle(name: str, lacking: str) -> UsageError:
 
 
 def _check_choices(options: Options) -> None:
+    check_name(options.criterion)
     check_one_of("scope", options.scope, SCOPES)
     check_one_of("attention_unit", options.attention_unit, get_args(AttentionUnit))
     check_one_of("grouped_unit", options.grouped_unit, get_args(GroupedUnit))

@@ -63,7 +63,7 @@ from prunecvt_passes.recovery.recover import Recovery
 from prunecvt_passes.recovery.search import Searched
 from prunecvt_passes.rewriting.rewrite import Rewritten
 from prunecvt_passes.saturation import multiplies_integers
-from prunecvt_passes.score import Criterion, Scores, score
+from prunecvt_passes.score import Scores, score
 from prunecvt_passes.seek import Probed, take_probed
 from prunecvt_passes.shapes import infer
 from prunecvt_passes.synthetic.passes import gather_matched, measure_matched
@@ -284,7 +284,7 @@ def _reading(options: Options) -> tuple[Pass, ...]:
 
 def _deciding(options: Options, facts: Facts) -> tuple[Pass, ...]:
     """The passes that score and choose; data is gathered only as far as the scores need it."""
-    entry = CRITERIA.get(resolved(options.criterion, data=True))
+    entry = CRITERIA.get(resolved(options.scoring.name, data=True))
     gathering: tuple[Pass, ...] = ()
     if entry is not None and entry.cumulative:
         gathering = (measure if options.synthetic is None else measure_matched,)
@@ -331,7 +331,7 @@ def load_facts(
     facts.put(options.units if plan is None else plan.units)
     if plan is not None:
         facts.put(plan)
-    facts.put(Criterion(options.criterion, options.seed))
+    facts.put(options.scoring)
     facts.put(options.budget)
     facts.put(options.remedy)
     facts.put(options.cleaning)

@@ -79,11 +79,11 @@ class Removal:
     reasons: dict[int, str]
 
 
-def check(groups: Groups, budget: Budget) -> None:
-    """Refuses a budget that makes no sense for these groups.
+def check_ranges(budget: Budget) -> None:
+    """Refuses shares and multiples that make no sense for any model.
 
     Raises:
-        UsageError: E212, a ratio out of range; E213, a pattern that matches nothing.
+        UsageError: E212.
     """
     for name, value, fits in (
         ("--ratio", budget.ratio, 0 <= budget.ratio < 1),
@@ -96,6 +96,15 @@ def check(groups: Groups, budget: Budget) -> None:
             )
     if budget.round_to != "auto" and budget.round_to < 1:
         raise UsageError("E212", f"--round-to {budget.round_to} is out of range", help="1 or more")
+
+
+def check(groups: Groups, budget: Budget) -> None:
+    """Refuses a budget that makes no sense for these groups.
+
+    Raises:
+        UsageError: E212, a ratio out of range; E213, a pattern that matches nothing.
+    """
+    check_ranges(budget)
     names = {name for group in groups.groups for name in _names(groups, group)}
     names |= {name for f in groups.fixed for name in (f.producer.node.name, f.producer.tensor)}
     source, some = groups.channels.graph.model.source, ", ".join(sorted(names)[:6])

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from prunecvt_passes.criteria.evidence import Evidence
 from prunecvt_passes.criteria.share import share
 from prunecvt_passes.criteria.statistics import NO_STATISTICS, Statistics
-from prunecvt_passes.criteria.table import CRITERIA, Criterion, resolved, scorer
+from prunecvt_passes.criteria.table import CRITERIA, Criterion, check_name, resolved, scorer
 from prunecvt_passes.criteria.unknown import filled
 from prunecvt_passes.errors import UsageError
 from prunecvt_passes.groups import Groups
@@ -55,11 +55,9 @@ def score(
     Raises:
         UsageError: E210, no such criterion; E211, what the criterion needs is lacking.
     """
+    check_name(criterion.name)
     name = resolved(criterion.name, bool(curves))
-    entry = CRITERIA.get(name)
-    if entry is None:
-        known = ", ".join(["auto", *CRITERIA])
-        raise UsageError("E210", f"no criterion is called '{name}'", help=f"known are {known}")
+    entry = CRITERIA[name]
     told = bool(curves if entry.cumulative else statistics)
     if entry.needs_data and groups.groups and not told:
         raise _lacking(groups, name, max(curves.samples, statistics.samples))
@@ -92,7 +90,7 @@ def _lacking(groups: Groups, name: str, samples: int) -> UsageError:
         )
     return UsageError(
         "E211",
-        f"criterion '{name}' needs calibration data, two batches or more",
+        f"criterion '{name}' needs calibration data, two batches and 4 samples",
         where=graph.model.source,
         help="give some with --calib, or --noise, or use --criterion share",
     )

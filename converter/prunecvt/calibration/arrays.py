@@ -62,7 +62,7 @@ def array_feeds(
     if missing:
         raise UsageError(
             "E231",
-            f"the calibration data has nothing for input '{min(missing)}'",
+            f"the data has nothing for input '{min(missing)}'",
             where=f"{where}: it holds {', '.join(sorted(arrays)) or 'nothing'}",
             help="store one array per input under its name, the first axis the sample",
         )
@@ -72,7 +72,7 @@ def array_feeds(
         total = min(len(array) for array in taken.values() if array.ndim)
         raise UsageError(
             "E232",
-            f"the calibration data has {total} samples, too few",
+            f"the data has {total} samples, too few",
             where=where,
             help="give as many as the model's fixed batch, or more",
         )
@@ -133,7 +133,7 @@ def _fitted(value: onnx.ValueInfoProto, array: Array, where: str) -> Array:
         shape = ",".join(str(dim or "?") for dim in declared)
         raise UsageError(
             "E232",
-            f"the calibration data does not fit input '{value.name}'",
+            f"the data does not fit input '{value.name}'",
             where=f"{where}: {array.dtype} {list(array.shape)}, the model takes {dtype} [{shape}]",
             help="store the inputs as the model reads them: preprocessed, right type and layout",
         )

@@ -41,7 +41,7 @@ def data_of(value: Any) -> Data | None:
         return Stream(value)
     raise UsageError(
         "E201",
-        f"calibration data cannot be a {type(value).__name__}",
+        f"data cannot be a {type(value).__name__}",
         help="give a path, an array, a dictionary of arrays, or what yields samples",
     )
 

@@ -80,7 +80,7 @@ def _rows(value: onnx.ValueInfoProto, element: Any, alone: bool) -> Array:
         if value.name not in element:
             raise UsageError(
                 "E231",
-                f"the calibration data has nothing for input '{value.name}'",
+                f"the data has nothing for input '{value.name}'",
                 where=f"an element has {', '.join(sorted(map(str, element))) or 'nothing'}",
                 help="yield dictionaries with one array per input",
             )

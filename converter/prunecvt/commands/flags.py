@@ -194,7 +194,7 @@ Noise = Annotated[
     typer.Option(
         "--noise",
         help="Without data: score and recover on noise, matched to the model's BatchNormalization; "
-        "512 samples, or fewer large ones, or --calib-count.",
+        "512 samples, or fewer large ones, or --calib-count (4 or more).",
         rich_help_panel=_CHECK,
     ),
 ]

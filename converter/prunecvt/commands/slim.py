@@ -90,7 +90,7 @@ def slim(
     if plan is not None:
         _refuse_beside_plan(context)
     if dry_run:
-        _refuse_beside_dry_run(given)
+        _refuse_beside_dry_run(context, given)
         _plan(terminal, {**given, "output": _plan_beside(out, plan)})
         return
     from prunecvt.api import slim as slim_model
@@ -145,7 +145,9 @@ def plan(
     debug: flags.Debug = False,
 ) -> None:
     """Decide which channels go and write the plan, without touching the model."""
-    _plan(Terminal.of(quiet or json, verbose, no_color), strongest(context, locals()))
+    given = strongest(context, locals())
+    _refuse_idle_recovery(context, given)
+    _plan(Terminal.of(quiet or json, verbose, no_color), given)
 
 
 def conclude(
@@ -201,8 +203,7 @@ def _refuse_beside_plan(context: typer.Context) -> None:
     from prunecvt.errors import UsageError
 
     for name in _CUTS:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if _stated(context, name):
             raise UsageError(
                 "E207",
                 f"--{_RENAMED.get(name, name).replace('_', '-')} says nothing beside --plan",
@@ -210,9 +211,35 @@ def _refuse_beside_plan(context: typer.Context) -> None:
             )
 
 
-def _refuse_beside_dry_run(given: dict[str, Any]) -> None:
-    """A gate looks at a report, and a dry run makes none."""
+def _stated(context: typer.Context, name: str) -> bool:
+    """Whether a flag stands on the command line; what a file says holds for many commands."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _refuse_idle_recovery(context: typer.Context, given: dict[str, Any]) -> None:
+    """A plan holds no weights: how they are won back is only looked at by trials."""
     from prunecvt.errors import UsageError
+    from prunecvt_passes.target import parse_target
+
+    tried = bool(given["target"]) and parse_target(given["target"]).currency == "agreement"
+    if _stated(context, "recover") and given["recover"] not in ("auto", "none") and not tried:
+        message = f"--recover {given['recover']} says nothing of a plan, which holds no weights"
+        raise UsageError(
+            "E207", message, help="leave it out, and give it where the plan is applied"
+        )
+
+
+def _refuse_beside_dry_run(context: typer.Context, given: dict[str, Any]) -> None:
+    """A gate looks at a report, and a dry run makes none; nor is there a model to judge."""
+    from prunecvt.errors import UsageError
+
+    _refuse_idle_recovery(context, given)
+    for name in ("eval", "report", "passes", "static_batch"):
+        if _stated(context, name):
+            flag = {"passes": "pass"}.get(name, name).replace("_", "-")
+            message = f"--{flag} is for a model that is written, and --dry-run writes none"
+            raise UsageError("E207", message, help="leave one of them out")
 
     for name in ("fail_if", "strict_layout"):
         if given[name]:

@@ -53,11 +53,11 @@ class Terminal:
         write(self.drawn(renderable))
 
     def drawn(self, renderable: object) -> str:
-        """A table as text, for this stdout."""
+        """A table as text, for this stdout; without the blanks that fill up its last column."""
         console = self.console()
         with console.capture() as captured:
             console.print(renderable)
-        return captured.get()
+        return "\n".join(line.rstrip(" ") for line in captured.get().split("\n"))
 
     @contextlib.contextmanager
     def progress(self, lines: bool = False) -> Iterator[Progress | None]:

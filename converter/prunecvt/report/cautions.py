@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prunecvt.options import Options
+from prunecvt.percent import percent
 from prunecvt.reinit import Redrawn, notes_of
 from prunecvt.report.form_notes import form_notes, layout_notes
 from prunecvt.report.schema import LatencyRow, LayoutCheck
@@ -80,8 +81,8 @@ def _data_notes(slimmed: Slimmed) -> list[str]:
     found = [*(fidelity.notes if fidelity else ()), *(accuracy.notes if accuracy else ())]
     if accuracy is not None and accuracy.top1.before_ci95[0] <= 1 / accuracy.classes:
         found.append(
-            f"the original is right on {accuracy.top1.before:.1%} of the labelled samples, no more "
-            "than by guessing: check the preprocessing and the order of the classes"
+            f"the original is right on {percent(accuracy.top1.before)} of the labelled samples, no "
+            "more than by guessing: check the preprocessing and the order of the classes"
         )
     return list(dict.fromkeys(found))
 
@@ -141,6 +142,6 @@ def _small_cut(slimmed: Slimmed, options: Options) -> list[str]:
         return []
     share = cut / sum(group.size for group in groups)
     return [
-        f"of the channels {budget.ratio:.1%} were to go and {share:.1%} went: rounding widths up "
-        f"left {rounded} groups whole; a larger --ratio or a smaller --round-to cuts more"
+        f"of the channels {percent(budget.ratio)} were to go and {percent(share)} went: rounding "
+        f"widths up left {rounded} groups whole; a larger --ratio or a smaller --round-to cuts more"
     ]

@@ -142,5 +142,4 @@ def _speed(row: LatencyRow) -> str:
 
 
 def _less(ratio: float) -> str:
-    points = round(100 * abs(1 - ratio), 1)
-    return f"{points:.1f} % {'fewer' if ratio <= 1 else 'more'}"
+    return f"{wording.percent(abs(1 - ratio))} {'fewer' if ratio <= 1 else 'more'}"

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from prunecvt.percent import percent
 from prunecvt.report.record import Record
 
 
@@ -131,7 +132,7 @@ def _few(lines: list[str], noun: str) -> list[str]:
 
 
 def _block_line(row: BlockRow) -> str:
-    agree = "" if row.top1_agree is None else f", agreement {row.top1_agree:.1%}"
+    agree = "" if row.top1_agree is None else f", agreement {percent(row.top1_agree)}"
     cost = f"{row.cost:.3g} ms" if row.unit == "ms" else f"{row.cost / 1e6:.3g} M MACs"
     text = f"block {row.tensor} went: alone an error of {row.error:.2e}{agree}"
     if row.together is not None and row.together != row.error:
@@ -149,6 +150,6 @@ def _mask_lines(row: MaskRow) -> list[str]:
     share = 1 - row.nonzero / max(row.weights, 1)
     sizes = f"{row.compressed_before:,} -> {row.compressed_after:,}"
     return [
-        f"mask: {share:.1%} of the weights are zero; compressed {sizes} bytes",
+        f"mask: {percent(share)} of the weights are zero; compressed {sizes} bytes",
         f"mask: {NO_SPEED}",
     ]

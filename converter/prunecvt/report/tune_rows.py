@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from prunecvt.percent import percent
 from prunecvt.report.record import Record
 
 
@@ -75,17 +76,17 @@ def tune_lines(row: TuneRow | None) -> list[str]:
     before, after = row.before, row.after
     text = f"{_NAMES[row.compared]}: {before.loss:.4g} -> {after.loss:.4g}"
     if before.top1_agree is not None and after.top1_agree is not None:
-        text += f", top-1 agreement {before.top1_agree:.1%} -> {after.top1_agree:.1%}"
+        text += f", top-1 agreement {percent(before.top1_agree)} -> {percent(after.top1_agree)}"
         if after.top1_agree_ci95 is not None:
             low, high = after.top1_agree_ci95
-            text += f" (95 % CI {low:.1%} to {high:.1%})"
+            text += f" (95 % CI {percent(low)} to {percent(high)})"
     if before.top1 is not None and after.top1 is not None:
-        text += f", right answers {before.top1:.1%} -> {after.top1:.1%}"
+        text += f", right answers {percent(before.top1)} -> {percent(after.top1)}"
     lines = [f"{text} on {row.held_out:,} held-out samples"]
     if row.accuracy is not None and row.accuracy_change_ci95 is not None:
         low, high = (100 * each for each in row.accuracy_change_ci95)
         lines.append(
-            f"top-1 by tuning: {row.accuracy[0]:.2%} -> {row.accuracy[1]:.2%} "
+            f"top-1 by tuning: {percent(row.accuracy[0], 2)} -> {percent(row.accuracy[1], 2)} "
             f"(95 % CI of the change {low:+.2f} to {high:+.2f} points)"
         )
     wanted = len(row.hints) + len(row.hints_left_out)

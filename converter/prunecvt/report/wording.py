@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prunecvt.evaluation.intervals import wilson
+from prunecvt.percent import UNKNOWN as UNKNOWN
+from prunecvt.percent import percent as percent
 from prunecvt.report.schema import (
     Accuracy,
     Change,
@@ -30,7 +32,6 @@ from prunecvt.report.schema import (
     Verify,
 )
 
-UNKNOWN = "-"
 RECOVERY_PASSES = ("recover", "refit", "compensate")
 _BACKENDS = {"openvino": "OpenVINO"}
 _THOUSANDS = ("", "k", "M", "G", "T")
@@ -94,11 +95,6 @@ def size(value: float) -> str:
 def milliseconds(value: float) -> str:
     """4.2137 -> ``4.21 ms``."""
     return f"{significant(value)} ms"
-
-
-def percent(share: float, decimals: int = 1) -> str:
-    """0.4231 -> ``42.3 %``."""
-    return f"{100 * share:.{decimals}f} %" if math.isfinite(share) else UNKNOWN
 
 
 def change(ratio: float) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from prunecvt_passes.errors import UsageError
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -94,6 +96,17 @@ def resolved(name: str, data: bool) -> str:
     if name != "auto":
         return name
     return OBS if data else AUTO
+
+
+def check_name(name: str) -> None:
+    """Refuses what is neither a criterion nor ``auto``.
+
+    Raises:
+        UsageError: E210.
+    """
+    if name != "auto" and name not in CRITERIA:
+        known = ", ".join(["auto", *CRITERIA])
+        raise UsageError("E210", f"no criterion is called '{name}'", help=f"known are {known}")
 
 
 def scorer(name: str) -> Scorer:

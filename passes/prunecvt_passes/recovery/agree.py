@@ -74,7 +74,7 @@ def probe_agreement(
 def _no_data(where: str) -> UsageError:
     return UsageError(
         "E225",
-        "--target agreement tries models out on calibration data, two batches or more",
+        "--target agreement tries models out on calibration data, two batches and 4 samples",
         where=f"{where}: there is none, or it holds sequences or optional values",
         help="give some with --calib, or use another target",
     )

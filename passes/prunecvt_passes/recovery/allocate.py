@@ -2,8 +2,10 @@
 
 ``error`` takes channels where their error is small for what it saves. The scores of a cumulative
 criterion (``obs``, ``thinet``, ``lasso``) are errors already, and are the curves; those of any
-other are added up in the order of the channels. Under a target, every other scope takes the
-smallest ratio that meets it.
+other are added up in the order of the channels. What a group passes on is the share that is left of
+its sum, and groups follow each other: shares left multiply, so that their logarithms add up, and a
+group's error is -log(share left) by its sum. A plain sum would take one group to its floor before
+it touched the next. Under a target, every other scope takes the smallest ratio that meets it.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from prunecvt_passes.score import Scores
 from prunecvt_passes.widths import Sharing, sharing
 
 _HALVINGS = 20
+_FINITE = 1.001  # of a group's sum: the error of all that it has stays a number
 
 
 def allocate(dense: Dense, groups: Groups, scores: Scores, budget: Budget) -> Removal:
@@ -157,7 +160,7 @@ class _Asked:
         values = self.scores.values[group.classes]
         stays = protected[group.classes]
         order = np.lexsort((values, stays))
-        errors = values[order] if self.scores.cumulative else np.cumsum(values[order])
+        errors = values[order] if self.scores.cumulative else _added(values[order])
         counts = self._counts(group, group.size - int(stays.sum()))
         return Offer(Curve(order, np.concatenate([[0.0], np.maximum.accumulate(errors)])), counts)
 
@@ -172,6 +175,13 @@ class _Asked:
             allowed &= counts <= share_of(group, stated)
         found: Ints = counts[allowed]
         return found if stated is None else found[-1:]
+
+
+def _added(values: Floats) -> Floats:
+    """The error once each of these channels went too, from what each is worth by itself."""
+    gone: Floats = np.cumsum(values)
+    total = _FINITE * float(gone[-1])
+    return -total * np.log1p(-gone / total) if total > 0 else gone
 
 
 def _why_whole(groups: Groups, group: Group, budget: Budget) -> str:

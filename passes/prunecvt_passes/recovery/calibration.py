@@ -12,6 +12,7 @@ from prunecvt_passes.model import Array
 
 Feed = Mapping[str, Array]
 _HELD_OUT = 8  # one run of so many is held out
+LEAST = 2  # samples of each part: a single one has no variance to hold an error against
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,15 @@ NO_CALIBRATION = Calibration()
 
 
 def split(feeds: Sequence[Feed]) -> Calibration:
-    """Holds the last eighth of the runs out, one at least; nothing is fitted on fewer than two."""
-    if len(feeds) < 2:
-        return NO_CALIBRATION
+    """Holds the last eighth of the runs out, and ``LEAST`` samples at least.
+
+    Nothing is fitted where there are too few runs for two parts of so many samples.
+    """
     held = max(1, len(feeds) // _HELD_OUT)
+    while held < len(feeds) and samples_of(feeds[-held:]) < LEAST:
+        held += 1
+    if held >= len(feeds) or samples_of(feeds[:-held]) < LEAST:
+        return NO_CALIBRATION
     return Calibration(tuple(feeds[:-held]), tuple(feeds[-held:]))
 
 

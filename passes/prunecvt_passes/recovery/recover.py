@@ -99,7 +99,7 @@ def try_recovery(
     if remedy.method in METHODS and not calibration:
         raise UsageError(
             "E218",
-            f"--recover {remedy.method} needs calibration data, two batches or more",
+            f"--recover {remedy.method} needs calibration data, two batches and 4 samples",
             help="give some with --calib, or --noise, or leave the recovery out",
         )
     if not _worth_it(dense, removal, calibration, remedy):

@@ -103,7 +103,7 @@ def _no_trials(dense: Dense) -> UsageError:
         )
     return UsageError(
         "E224",
-        "--scope search tries models out on calibration data, two batches or more",
+        "--scope search tries models out on calibration data, two batches and 4 samples",
         where=where,
         help="give some with --calib or --noise, or use --scope error",
     )

@@ -17,6 +17,7 @@ from prunecvt_passes.synthetic.leaves import COLOURS, dead_leaves
 SAMPLES = 512
 NUMBERS = 1 << 25  # of all inputs' samples, where not told otherwise: 128 MB,
 LEAST = 8  # but so many samples in any case
+FEWEST = 4  # that may be asked for: two to fit on, and two that judge
 BATCH = 32
 
 Sizes = dict[str, tuple[int, ...]]
@@ -26,8 +27,8 @@ Sizes = dict[str, tuple[int, ...]]
 class Noise:
     """How much noise, and a seed.
 
-    ``samples`` is rounded up to whole runs, two at least; None for 512 or as many as hold
-    ``NUMBERS``, ``LEAST`` at least.
+    ``samples``, ``FEWEST`` or more, is rounded up to whole runs, two at least; None for 512 or as
+    many as hold ``NUMBERS``, ``LEAST`` at least.
     """
 
     samples: int | None = None

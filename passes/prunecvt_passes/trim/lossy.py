@@ -113,7 +113,7 @@ def _chosen(
     if not calibration:
         raise UsageError(
             "E240",
-            "--blocks and --macs judge blocks on calibration data, two batches or more",
+            "--blocks and --macs judge blocks on calibration data, two batches and 4 samples",
             where=where,
             help="give some with --calib",
         )

@@ -24,6 +24,7 @@ from prunecvt.bridge.tuning.quality import Quality, quality_of
 from prunecvt.bridge.tuning.samples import Samples, batch_places
 from prunecvt.bridge.tuning.teacher import Answer, answers, remembered
 from prunecvt.pace import Progress
+from prunecvt.percent import percent
 from prunecvt_passes.model import Array
 
 _LOOKS = 20  # at held-out data, over a run
@@ -231,9 +232,9 @@ class Training:
         quality = self.history[-1][1]
         text = f"tune: step {self.step}, held-out loss {quality.loss:.4g}"
         if quality.agreement is not None:
-            text += f", agreement {quality.agreement:.1%}"
+            text += f", agreement {percent(quality.agreement)}"
         if quality.correct is not None:
-            text += f", right {quality.correct:.1%}"
+            text += f", right {percent(quality.correct)}"
         return text
 
 
