@@ -12,6 +12,7 @@ from models import Net  # noqa: E402
 from prunecvt import UsageError  # noqa: E402
 from prunecvt.bridge.tuning.augment import (  # noqa: E402
     augmented,
+    augmented_once,
     check_augmentable,
     flipped,
     mixed,
@@ -28,6 +29,7 @@ from prunecvt.bridge.tuning.losses import (  # noqa: E402
     targets_of,
 )
 from prunecvt.bridge.tuning.parallel import Processes  # noqa: E402
+from prunecvt.bridge.tuning.quality import Quality, mean_quality  # noqa: E402
 from prunecvt.bridge.tuning.samples import Samples, batch_places, parted, stacked  # noqa: E402
 from prunecvt.bridge.tuning.training import Recipe  # noqa: E402
 from prunecvt_passes.graph import index  # noqa: E402
@@ -180,6 +182,23 @@ def test_augmentations_follow_from_the_seed() -> None:
     assert bool((one["x"] == same["x"]).all())
     assert not bool((one["x"] == other["x"]).all())
     assert one["n"] is batch["n"]
+
+
+def test_samples_are_augmented_once_in_parts() -> None:
+    inputs = {"x": torch.randn(300, 3, 8, 8), "scale": torch.tensor(2)}
+    samples = Samples(inputs, frozenset({"scale"}), torch.arange(300))
+    one, same = (augmented_once(samples, ("flip", "mixup"), 5) for _ in range(2))
+    assert torch.equal(one.inputs["x"], same.inputs["x"])
+    assert one.inputs["x"].shape == (300, 3, 8, 8)
+    assert not torch.equal(one.inputs["x"], inputs["x"])
+    assert one.inputs["scale"] is inputs["scale"]
+    assert one.labels is samples.labels
+
+
+def test_held_out_loss_is_the_mean_over_sets_and_agreement_that_of_the_first() -> None:
+    first, second = Quality(1.0, 0.5, 0.25), Quality(3.0, 0.75, 1.0)
+    assert mean_quality([first, second]) == Quality(2.0, 0.5, 0.25)
+    assert mean_quality([second]) == second
 
 
 def test_augmentations_that_do_not_fit_are_refused() -> None:

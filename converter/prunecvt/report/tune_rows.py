@@ -15,7 +15,8 @@ class HeldOut(Record):
 
     ``loss`` is the divergence in nats for classes (``divergence``), else the squared error over the
     variance (``error``); with labels (``labels``) the weighted mean of that and cross-entropy, and
-    ``top1`` is the share of right answers. The interval of the agreement is Wilson's.
+    ``top1`` is the share of right answers. The interval of the agreement is Wilson's. Where
+    training augments, ``loss`` is the mean of the samples as they are and augmented.
     """
 
     loss: float
@@ -56,6 +57,7 @@ class TuneRow(Record):
     minutes: float
     optimiser: str
     rate: float
+    augment: list[str] = Field(default_factory=list)
     hints: list[str] = Field(default_factory=list)
     hints_left_out: dict[str, str] = Field(default_factory=dict)
     history: list[LookRow] = Field(default_factory=list)
@@ -82,7 +84,10 @@ def tune_lines(row: TuneRow | None) -> list[str]:
             text += f" (95 % CI {percent(low)} to {percent(high)})"
     if before.top1 is not None and after.top1 is not None:
         text += f", right answers {percent(before.top1)} -> {percent(after.top1)}"
-    lines = [f"{text} on {row.held_out:,} held-out samples"]
+    text += f" on {row.held_out:,} held-out samples"
+    if row.augment:
+        text += f"; {_NAMES[row.compared].split()[0]}: mean of these and the same augmented"
+    lines = [text]
     if row.accuracy is not None and row.accuracy_change_ci95 is not None:
         low, high = (100 * each for each in row.accuracy_change_ci95)
         lines.append(

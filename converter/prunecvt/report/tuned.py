@@ -68,6 +68,7 @@ def tune_row(tuned: Tuned) -> TuneRow:
         minutes=round(made.minutes, 3),
         optimiser=made.recipe.optimiser,
         rate=made.recipe.rate,
+        augment=list(made.recipe.augment),
         hints=list(made.hints),
         hints_left_out=dict(made.unhinted),
         history=[

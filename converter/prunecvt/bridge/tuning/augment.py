@@ -6,17 +6,20 @@ All draw from a generator on the CPU, so that a seed says everything.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from prunecvt.bridge.tuning.samples import Samples
 from prunecvt.errors import UsageError
 from prunecvt.tune_options import AUGMENTATIONS
 
 Augmentation = Callable[[Tensor, torch.Generator, bool], Tensor]
 _REACH = 8  # images are moved by an eighth of their size at most
 _NOISE = 0.1  # standard deviations of the batch
+_AT_ONCE = 128
 
 
 def flipped(images: Tensor, draw: torch.Generator, last: bool = False) -> Tensor:
@@ -86,6 +89,18 @@ def augmented(
             values = changed[name]
             changed[name] = augmentation(values, draw, _channels_last(values))
     return changed
+
+
+def augmented_once(samples: Samples, names: Sequence[str], seed: int) -> Samples:
+    """The same samples, each augmented once, in parts of the size of a batch."""
+    draw = torch.Generator().manual_seed(seed)
+    parts = [
+        augmented(samples.at(places).inputs, names, draw)
+        for places in torch.arange(len(samples)).split(_AT_ONCE)
+    ]
+    own = samples.inputs.keys() - samples.shared
+    joined = {name: torch.cat([part[name] for part in parts]) for name in own}
+    return replace(samples, inputs={**samples.inputs, **joined})
 
 
 def check_augmentable(batch: Mapping[str, Tensor], names: Sequence[str], source: str) -> None:

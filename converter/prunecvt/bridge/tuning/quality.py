@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -54,6 +54,11 @@ def quality_of(
         told = classes_of(first, made[first.name]).flatten()
         correct = float((told == labels).double().mean())
     return Quality(float(loss), agreement(first, made[first.name], right[first.name]), correct)
+
+
+def mean_quality(found: Sequence[Quality]) -> Quality:
+    """The mean loss over sets of one size; agreement and right answers are those of the first."""
+    return replace(found[0], loss=sum(each.loss for each in found) / len(found))
 
 
 def agreement(target: Target, made: Tensor, right: Tensor) -> float | None:

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from prunecvt.bridge.module import GraphModule
-from prunecvt.bridge.tuning.augment import augmented
+from prunecvt.bridge.tuning.augment import augmented, augmented_once
 from prunecvt.bridge.tuning.checkpoint import Checkpoint
 from prunecvt.bridge.tuning.interrupts import noted_interrupts
 from prunecvt.bridge.tuning.losses import Objective
 from prunecvt.bridge.tuning.parallel import Processes
-from prunecvt.bridge.tuning.quality import Quality, quality_of
+from prunecvt.bridge.tuning.quality import Quality, mean_quality, quality_of
 from prunecvt.bridge.tuning.samples import Samples, batch_places
 from prunecvt.bridge.tuning.teacher import Answer, answers, remembered
 from prunecvt.pace import Progress
@@ -105,7 +105,10 @@ class Training:
         say("tune: asking the original for its answers", lasting=True)
         self.known = None if recipe.augment else remembered(lesson.teacher, lesson.learned)
         self.names = [target.name for target in lesson.objective.targets]
-        self.right = answers(lesson.teacher, lesson.held, self.names)
+        self.looked = [lesson.held]
+        if recipe.augment:
+            self.looked.append(augmented_once(lesson.held, recipe.augment, recipe.seed))
+        self.right = [answers(lesson.teacher, each, self.names) for each in self.looked]
         self.step, self.spent, self.ended = 0, 0.0, ""
         say(f"tune: first look at {len(lesson.held):,} held-out samples", lasting=True)
         self.first = self.quality()
@@ -147,11 +150,18 @@ class Training:
             self.say("tune", reached, left)
 
     def quality(self) -> Quality:
-        """What the weights are worth on held-out data."""
+        """What the weights are worth on held-out data: as it is, and augmented if training is.
+
+        An original knows its own training data by heart: where that is what is held out, its
+        answers say little of other inputs, and those to augmented ones say more.
+        """
         self.student.eval()
-        made = answers(self._answer, self.lesson.held, self.names)
+        found = []
+        for samples, right in zip(self.looked, self.right, strict=True):
+            made = answers(self._answer, samples, self.names)
+            found.append(quality_of(self.lesson.objective, made, right, samples.labels))
         self.student.train()
-        return quality_of(self.lesson.objective, made, self.right, self.lesson.held.labels)
+        return mean_quality(found)
 
     def state(self) -> dict[str, Any]:
         """All that a run needs to go on."""
