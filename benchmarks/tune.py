@@ -34,6 +34,7 @@ def row(path: Path, options: argparse.Namespace) -> str:
         calib=calib,
         calib_count=1024,
         round_to=options.round_to,
+        fold_bn=not options.no_fold_bn,
         threads=1,
     )
     slimming = time.process_time() - started
@@ -79,6 +80,7 @@ def main() -> None:
     parser.add_argument("--models", default=MODELS)
     parser.add_argument("--macs", type=float, default=0.5)
     parser.add_argument("--round-to", type=int, default=1)
+    parser.add_argument("--no-fold-bn", action="store_true", help="tune with BatchNormalization")
     parser.add_argument("--images", type=int, default=4096, help="to tune on, without labels")
     parser.add_argument("--augment", default="flip,crop")
     parser.add_argument("--minutes", type=float, default=30.0, help="of CPU time, to tune")
