@@ -14,7 +14,7 @@ import recipes
 from prunecvt.bridge.methods.slimming import Slimming, prunable_scales, sizes
 from prunecvt_passes.model import Model
 
-STRENGTHS = {"digits": 3e-2, "cifar": 2e-3, "trained": 3e-2}
+STRENGTHS = {"digits": 3e-2, "cifar": 2e-3, "trained": 5e-2}
 HEADS = ("lambda", "seed", "top-1 %", "scales < 2 % of largest, %", "cut %", "tuned %", "MACs %")
 
 

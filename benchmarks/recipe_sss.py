@@ -20,7 +20,7 @@ from prunecvt.bridge.methods.structure_selection import (
     insert_factors,
 )
 
-STRENGTHS = {"digits": 0.3, "cifar": 0.05, "trained": 0.3}
+STRENGTHS = {"digits": 0.3, "cifar": 0.05, "trained": 0.5}
 NEURONS = 0.1  # times the strength of blocks: there are many more of them, each weaker
 HEADS = ("gamma", "seed", "top-1 %", "zero factors", "of", "off after removal", "MACs %")
 

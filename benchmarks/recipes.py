@@ -101,7 +101,7 @@ def parser(text: str | None, trained: bool = True) -> argparse.ArgumentParser:
     found.add_argument("--shared", type=Path, help="holds models/ and data/, for CIFAR-10")
     found.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     found.add_argument("--seeds", default="0,1,2")
-    found.add_argument("--epochs", type=int, help="of training; 16, 30 and 5")
+    found.add_argument("--epochs", type=int, help="of training; 16, 30 and 3")
     return found
 
 
@@ -116,7 +116,7 @@ def setting(options: argparse.Namespace) -> Setting:
             sys.exit(f"--data {options.data} needs --shared FOLDER")
         model = load(options.shared / "models" / "cifar10_resnet20.tsbn.onnx")
         train, test = cifar(options.shared)
-        usual, rate = (30, 0.1) if options.data == "cifar" else (5, 0.05)
+        usual, rate = (30, 0.1) if options.data == "cifar" else (3, 0.05)
         batch, epochs, shift = 128, options.epochs or usual, 4
     else:
         model = _narrow()
