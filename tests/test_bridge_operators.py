@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import defaultdict
 
 import numpy as np
@@ -84,3 +87,36 @@ def test_operator_computes_what_onnxruntime_does(operator: str) -> None:
 def test_every_operator_of_the_table_has_a_case() -> None:
     assert set(OPERATORS) - CASES.keys() == set()
     assert len(OPERATORS) > 140
+
+
+def test_strided_kernels_of_one_tap_on_few_channels_train() -> None:
+    """oneDNN wrote beyond its memory here, and the process crashed: so in one of its own."""
+    code = """if True:
+        import numpy as np, torch
+        from models import Net
+        from prunecvt.bridge import to_module
+        from prunecvt_passes.model import Model
+
+        net = Net()
+        weight = net.random(22, 6, 1, 1)
+        net.output(net.add("Conv", net.input("N", 6, 32, 32), weight, strides=[2, 2]))
+        module = to_module(Model.from_proto(net.proto()), train=True)
+        module = module.to(memory_format=torch.channels_last)
+        (name,) = dict(module.named_parameters())
+        own = module.get_parameter(name)
+        x = torch.randn(64, 6, 32, 32, generator=torch.Generator().manual_seed(0))
+        for _ in range(5):
+            given = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+            own.grad = None
+            module(given).square().sum().backward()
+        plain = own.detach().double().contiguous().requires_grad_()
+        double = x.double().requires_grad_()
+        torch.nn.functional.conv2d(double, plain, stride=2).square().sum().backward()
+        assert torch.allclose(own.grad.double(), plain.grad, rtol=1e-4, atol=1e-3)
+        assert torch.allclose(given.grad.double(), double.grad, rtol=1e-4, atol=1e-4)
+        print("done")
+    """
+    command = [sys.executable, "-c", code]
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=here)
+    assert done.stdout == "done\n", (done.returncode, done.stderr)

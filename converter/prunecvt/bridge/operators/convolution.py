@@ -57,12 +57,25 @@ def conv(step: Step, values: Values) -> Tensor:
     dilations = step.get("dilations", [1] * rank)
     spans = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilations, strict=True)]
     before, after = padding_of(step, x.shape[2:], spans, strides)
+    if max(strides, default=1) > max(weight.shape[2:], default=1) == 1:
+        x, before, after = _met(pad_space(x, before, after), strides), [0] * rank, [0] * rank
+        strides = [1] * rank
     even = before == after and min(before, default=0) >= 0
     if not even:
         x = pad_space(x, before, after)
     padding = before if even else [0] * rank
     group = step.get("group", 1)
     return _run(step, _CONV, rank)(x, weight, bias, strides, padding, dilations, group)
+
+
+def _met(x: Tensor, strides: Sequence[int]) -> Tensor:
+    """The places that a kernel of one tap meets.
+
+    With fewer than 8 channels, last in memory, oneDNN's gradient of a strided convolution with such
+    a kernel writes beyond its memory (torch 2.13, AVX2), and the process crashes.
+    """
+    places: tuple[Any, ...] = (..., *(slice(None, None, stride) for stride in strides))
+    return x[places]
 
 
 def conv_transpose(step: Step, values: Values) -> Tensor:
