@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 RESNET = Path(__file__).parent.parent / "sample_models" / "digits_resnet.onnx"
 BLOCKED = """
@@ -59,3 +62,21 @@ def test_tuning_says_what_to_install() -> None:
 def test_importing_the_bridge_imports_no_torch() -> None:
     code = "import sys, prunecvt.bridge; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("stated", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_torch_sleep_while_they_wait(stated: str | None, found: str) -> None:
+    """What OpenMP read when it was loaded, in its own words; and nothing stays behind."""
+    pytest.importorskip("torch")
+    code = (
+        "import os; from prunecvt.bridge import require_torch; require_torch()\n"
+        "print(os.environ.get('OMP_WAIT_POLICY'))"
+    )
+    told = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    told |= {"OMP_DISPLAY_ENV": "TRUE"} | ({"OMP_WAIT_POLICY": stated} if stated else {})
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=told)
+    assert done.stdout.strip() == str(stated)
+    if "OMP_WAIT_POLICY" not in done.stderr:
+        pytest.skip("this torch has no OpenMP that says what it read")
+    assert f"OMP_WAIT_POLICY = '{found}'" in done.stderr
