@@ -61,6 +61,7 @@ def case(
 def main() -> None:
     parser = recipes.parser(__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="times all strengths")
+    parser.add_argument("--groups", help="one of the cases alone, beside none")
     parser.add_argument("--no-bench", action="store_true", help="leave latencies out")
     options = parser.parse_args()
     setting = recipes.setting(options)
@@ -69,6 +70,10 @@ def main() -> None:
     cases |= {kind: {kind: strength} for kind, strength in strengths.items()}
     cases["filter + channel"] = {k: v for k, v in strengths.items() if k in ("filter", "channel")}
     cases["all"] = {kind: strength / 2 for kind, strength in strengths.items()}
+    if options.groups is not None:
+        if options.groups not in cases:
+            parser.error(f"--groups is one of {', '.join(cases)}")
+        cases = {name: cases[name] for name in ("none", options.groups)}
     table = recipes.Table(HEADS)
     for name, chosen in cases.items():
         for seed in setting.seeds:
