@@ -24,7 +24,7 @@ from prunecvt_passes.model import Model
 STRENGTHS: dict[str, dict[Kind, float]] = {
     "digits": {"shape": 0.15, "channel": 0.3, "filter": 0.3, "depth": 2.5},
     "cifar": {"shape": 0.015, "channel": 0.03, "filter": 0.03, "depth": 0.25},
-    "trained": {"shape": 0.25, "channel": 0.5, "filter": 0.5, "depth": 4.0},
+    "trained": {"shape": 0.05, "channel": 0.1, "filter": 0.1, "depth": 0.8},
 }
 HEADS = ("groups", "seed", "top-1 %", "zero groups %", "off after trim", "MACs %", "latency %")
 
