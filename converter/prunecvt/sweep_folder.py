@@ -25,9 +25,8 @@ from prunecvt.slimming import file_sha256
 from prunecvt.writing.write import check_targets, reported
 
 _VARIED = ("ratio", "target")  # from point to point
-_IDLE = (  # they change nothing of a point
-    *("bench", "force", "report", "fail_if", "strict_layout", "threads", "timeout", "max_memory"),
-)
+# they change nothing of a point
+_IDLE = ("bench", "force", "report", "fail_if", "strict_layout", "threads", "timeout", "max_memory")
 _MOST = 3  # differences that are named
 _OTHER_MODEL = "it is of another model"
 

@@ -14,7 +14,7 @@ from prunecvt_passes.criteria.table import CRITERIA, Criterion, check_name, reso
 from prunecvt_passes.criteria.unknown import filled
 from prunecvt_passes.errors import UsageError
 from prunecvt_passes.groups import Groups
-from prunecvt_passes.recovery.calibration import walkable
+from prunecvt_passes.recovery.calibration import ENOUGH, walkable
 from prunecvt_passes.recovery.curve import NO_CURVES, Curves, complete, scores_of
 
 Floats = npt.NDArray[np.float64]
@@ -90,7 +90,7 @@ def _lacking(groups: Groups, name: str, samples: int) -> UsageError:
         )
     return UsageError(
         "E211",
-        f"criterion '{name}' needs calibration data, two batches and 4 samples",
+        f"criterion '{name}' needs calibration data, {ENOUGH}",
         where=graph.model.source,
         help="give some with --calib, or --noise, or use --criterion share",
     )

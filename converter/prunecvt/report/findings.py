@@ -131,8 +131,9 @@ def _of_recovery(report: Report) -> list[str]:
         )
         if report.recovery is None and report.settings.get("calib") and _wants_recovery(report):
             notes.append(
-                "Nothing was fitted on the calibration data: it fills a single batch, has fewer "
-                "than 4 samples, or the model has values that are no tensors."
+                "Nothing was fitted on the calibration data: it fills a single batch, leaves "
+                "fewer than 2 samples to fit on or to hold out, or the model has values that "
+                "are no tensors."
             )
     if report.settings.get("noise"):
         notes.append(

@@ -19,7 +19,7 @@ from prunecvt_passes.graph import index
 from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Dense
-from prunecvt_passes.recovery.calibration import Calibration, walkable
+from prunecvt_passes.recovery.calibration import ENOUGH, Calibration, walkable
 from prunecvt_passes.recovery.cuts import Cut, Cuts
 from prunecvt_passes.recovery.measure import outputs_of
 from prunecvt_passes.recovery.recover import METHODS, Remedy, judge, try_recovery
@@ -74,7 +74,7 @@ def probe_agreement(
 def _no_data(where: str) -> UsageError:
     return UsageError(
         "E225",
-        "--target agreement tries models out on calibration data, two batches and 4 samples",
+        f"--target agreement tries models out on calibration data, {ENOUGH}",
         where=f"{where}: there is none, or it holds sequences or optional values",
         help="give some with --calib, or use another target",
     )

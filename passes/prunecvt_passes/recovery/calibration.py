@@ -13,6 +13,7 @@ from prunecvt_passes.model import Array
 Feed = Mapping[str, Array]
 _HELD_OUT = 8  # one run of so many is held out
 LEAST = 2  # samples of each part: a single one has no variance to hold an error against
+ENOUGH = f"two batches, {LEAST} samples to fit on and {LEAST} to hold out"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Array, Model
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.recovery.bias import absorb
-from prunecvt_passes.recovery.calibration import Calibration, samples_of, walkable
+from prunecvt_passes.recovery.calibration import ENOUGH, Calibration, samples_of, walkable
 from prunecvt_passes.recovery.drift import Drift, drifts
 from prunecvt_passes.recovery.measure import output_error, outputs_of
 from prunecvt_passes.recovery.refit import MOMENTS, refit
@@ -99,7 +99,7 @@ def try_recovery(
     if remedy.method in METHODS and not calibration:
         raise UsageError(
             "E218",
-            f"--recover {remedy.method} needs calibration data, two batches and 4 samples",
+            f"--recover {remedy.method} needs calibration data, {ENOUGH}",
             help="give some with --calib, or --noise, or leave the recovery out",
         )
     if not _worth_it(dense, removal, calibration, remedy):

@@ -24,7 +24,7 @@ from prunecvt_passes.groups import Groups
 from prunecvt_passes.model import Array
 from prunecvt_passes.normalise import Dense
 from prunecvt_passes.recovery.allocate import allocate
-from prunecvt_passes.recovery.calibration import Calibration, samples_of, walkable
+from prunecvt_passes.recovery.calibration import ENOUGH, Calibration, samples_of, walkable
 from prunecvt_passes.recovery.curve import Curves
 from prunecvt_passes.recovery.measure import output_error, outputs_of
 from prunecvt_passes.recovery.normal import Floats
@@ -103,7 +103,7 @@ def _no_trials(dense: Dense) -> UsageError:
         )
     return UsageError(
         "E224",
-        "--scope search tries models out on calibration data, two batches and 4 samples",
+        f"--scope search tries models out on calibration data, {ENOUGH}",
         where=where,
         help="give some with --calib or --noise, or use --scope error",
     )

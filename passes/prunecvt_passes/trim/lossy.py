@@ -13,7 +13,7 @@ from prunecvt_passes.errors import UsageError
 from prunecvt_passes.fold import fold_batch_norms
 from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Dense
-from prunecvt_passes.recovery.calibration import Calibration
+from prunecvt_passes.recovery.calibration import ENOUGH, Calibration
 from prunecvt_passes.trim.blocks import (
     Timing,
     Trial,
@@ -113,7 +113,7 @@ def _chosen(
     if not calibration:
         raise UsageError(
             "E240",
-            "--blocks and --macs judge blocks on calibration data, two batches and 4 samples",
+            f"--blocks and --macs judge blocks on calibration data, {ENOUGH}",
             where=where,
             help="give some with --calib",
         )
