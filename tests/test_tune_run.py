@@ -117,7 +117,7 @@ def test_a_digits_model_end_to_end(tmp_path: Path) -> None:
     original, calib = SAMPLES / "digits_resnet.onnx", SAMPLES / "digits_calib.npz"
     slim, out = tmp_path / "slim.onnx", tmp_path / "tuned.onnx"
     prunecvt.slim(original, slim, ratio=0.5, recover="none", ir=False, bench=False, verify=False)
-    settings: dict[str, Any] = {"steps": 16, "rate": 0.01, "batch": 32}
+    settings: dict[str, Any] = {"steps": 60, "rate": 0.02, "batch": 32}
     result = tuned(original, slim, out, calib=calib, eval=SAMPLES / "digits_test.npz", **settings)
     found = row(result)
     assert found.after.loss < 0.8 * found.before.loss

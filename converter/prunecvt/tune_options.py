@@ -23,6 +23,7 @@ _CHOICES = {
     "optimiser": ("adamw", "sgd"),
     "loss": ("auto", "values"),
     "device": ("auto", "cpu", "cuda"),
+    "norms": ("original", "all", "none"),
 }
 _RANGES: Mapping[str, tuple[float, float, str]] = {  # from, to below, what to give
     "epochs": (1e-9, math.inf, "a number above 0"),
@@ -60,6 +61,9 @@ class TuneOptions:
             takes all as numbers.
         hint: weight of the inner activations; 0 leaves them out.
         layers: patterns of their names; without any, the sums that end residual blocks.
+        norms: behind which layers BatchNormalization is put back for the time of training:
+            ``original``, where the original has it and the slimmed model has it folded; ``all``
+            convolutions but those that make an output; ``none``.
         augment: of ``flip``, ``crop``, ``noise``, ``mixup``.
         labels: labelled data to learn from as well, instead of ``calib``.
         label_weight: share of cross-entropy then.
@@ -81,6 +85,7 @@ class TuneOptions:
     loss: str = "auto"
     hint: float = 1.0
     layers: tuple[str, ...] = ()
+    norms: str = "original"
     augment: tuple[str, ...] = ()
     labels: Data | None = None
     label_weight: float = 0.5

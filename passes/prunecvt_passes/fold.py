@@ -30,7 +30,9 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class _Pair:
+class Folding:
+    """A layer and the BatchNormalization behind it that can be folded into it, exactly."""
+
     maker: Node
     batch_norm: Node
 
@@ -42,14 +44,14 @@ def fold_batch_norms(model: Model) -> Model:
     shared, or where no convolution or Gemm stands before it.
     """
     graph = index(model)
-    pairs = list(_pairs(graph))
+    pairs = list(foldings(graph))
     if not pairs:
         return model
     folded = model.copy()
     weights: dict[str, Array] = {}
     nodes, taken = every_node(folded.proto.graph), taken_names(model.proto.graph)
     for pair in pairs:
-        weight, bias = _folded(graph, pair)
+        weight, bias = folded_weights(graph, pair)
         maker = nodes[pair.maker.index]
         weights[pair.maker.inputs[1]] = weight
         bias_name = pair.maker.input(2)
@@ -67,7 +69,8 @@ def fold_batch_norms(model: Model) -> Model:
     return folded
 
 
-def _pairs(graph: Graph) -> Iterator[_Pair]:
+def foldings(graph: Graph) -> Iterator[Folding]:
+    """All that can be folded, in the order of the graph."""
     for node in graph.nodes:
         if node.op not in ("Conv", "ConvTranspose", "Gemm") or node.domain not in DEFAULT_DOMAINS:
             continue
@@ -92,10 +95,11 @@ def _pairs(graph: Graph) -> Iterator[_Pair]:
             continue
         if node.op == "Gemm" and {node.attributes.get(k, 1.0) for k in ("alpha", "beta")} != {1.0}:
             continue
-        yield _Pair(node, batch_norm)
+        yield Folding(node, batch_norm)
 
 
-def _folded(graph: Graph, pair: _Pair) -> tuple[Array, Array]:
+def folded_weights(graph: Graph, pair: Folding) -> tuple[Array, Array]:
+    """Weight and bias of the layer with the normalisation in it."""
     names = pair.batch_norm.inputs
     gamma, beta, mean, variance = (_float64(graph, name) for name in names[1:5])
     scale = gamma / np.sqrt(variance + pair.batch_norm.attributes.get("epsilon", 1e-5))

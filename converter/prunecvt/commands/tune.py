@@ -56,6 +56,14 @@ _Layers = Annotated[
         rich_help_panel=_LEARN,
     ),
 ]
+_Norms = Annotated[
+    str,
+    typer.Option(
+        help="Folded BatchNormalization is put back while training: where the original has it "
+        "(original), behind all inner convolutions (all), or nowhere (none).",
+        rich_help_panel=_LEARN,
+    ),
+]
 _Augment = Annotated[
     Optional[str],
     typer.Option(
@@ -109,6 +117,7 @@ def tune(
     loss: _Loss = "auto",
     hint: _Hint = 1.0,
     layers: _Layers = None,
+    norms: _Norms = "original",
     holdout: _Holdout = 0.1,
     ir: flags.Ir = True,
     fp16: flags.Fp16 = False,

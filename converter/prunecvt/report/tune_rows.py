@@ -39,8 +39,9 @@ class TuneRow(Record):
 
     ``samples`` are those learned from, ``minutes`` of CPU time, ``best_step`` the step whose
     weights are written (0: those that came), ``hints`` the inner activations that were compared and
-    ``hints_left_out`` why others were not, ``accuracy`` top-1 before and after with the interval
-    of the change, and ``torch_max_rel`` how far onnxruntime is from torch.
+    ``hints_left_out`` why others were not, ``norms_put_back`` the number of layers that had
+    BatchNormalization while training and have it folded in the file, ``accuracy`` top-1 before and
+    after with the interval of the change, and ``torch_max_rel`` how far onnxruntime is from torch.
     """
 
     slim: str
@@ -60,6 +61,7 @@ class TuneRow(Record):
     augment: list[str] = Field(default_factory=list)
     hints: list[str] = Field(default_factory=list)
     hints_left_out: dict[str, str] = Field(default_factory=dict)
+    norms_put_back: int = 0
     history: list[LookRow] = Field(default_factory=list)
     torch_max_rel: float | None = None
 
@@ -97,6 +99,8 @@ def tune_lines(row: TuneRow | None) -> list[str]:
     wanted = len(row.hints) + len(row.hints_left_out)
     taken = f"{len(row.hints)} of {wanted}" if row.hints_left_out else f"{wanted}"
     hints = f", {taken} inner activations" if wanted else ""
+    if row.norms_put_back:
+        hints += f", BatchNormalization behind {row.norms_put_back} layers"
     lines.append(
         f"{row.steps:,} steps on {row.samples:,} samples{hints}; {row.optimiser} at "
         f"{row.rate:g}; best at step {row.best_step:,} ({row.minutes:.1f} CPU minutes)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prunecvt.evaluation.intervals import wilson
 from prunecvt.options import Options
 from prunecvt.report.schema import Change, Report
@@ -9,6 +11,9 @@ from prunecvt.report.tune_rows import HeldOut, LookRow, TuneRow
 from prunecvt.runtimes.openvino_ir import bounded
 from prunecvt.slimming import Slimmed
 from prunecvt.tuning import Tuned
+
+if TYPE_CHECKING:
+    from prunecvt.bridge.tuning.distil import Distilled
 
 FEW = 100  # held-out samples that tell little
 
@@ -71,17 +76,22 @@ def tune_row(tuned: Tuned) -> TuneRow:
         augment=list(made.recipe.augment),
         hints=list(made.hints),
         hints_left_out=dict(made.unhinted),
-        history=[
-            LookRow(
-                step=step,
-                loss=bounded(each.loss),
-                top1_agree=each.agreement,
-                top1=each.correct,
-            )
-            for step, each in made.history
-        ],
+        norms_put_back=made.norms,
+        history=_looks(made),
         torch_max_rel=tuned.torch_gap,
     )
+
+
+def _looks(made: Distilled) -> list[LookRow]:
+    return [
+        LookRow(
+            step=step,
+            loss=bounded(each.loss),
+            top1_agree=each.agreement,
+            top1=each.correct,
+        )
+        for step, each in made.history
+    ]
 
 
 def _warnings(tuned: Tuned) -> list[str]:

@@ -18,6 +18,7 @@ from prunecvt.bridge.tuning.augment import check_augmentable
 from prunecvt.bridge.tuning.checkpoint import Checkpoint
 from prunecvt.bridge.tuning.hints import Hints, hints_of
 from prunecvt.bridge.tuning.losses import Objective, Target, targets_of, with_batch
+from prunecvt.bridge.tuning.norms import norms_put_back
 from prunecvt.bridge.tuning.parallel import Processes, whole_number
 from prunecvt.bridge.tuning.quality import Quality
 from prunecvt.bridge.tuning.samples import Samples, parted
@@ -47,6 +48,7 @@ class Distilled:
         before, after: on held-out data, with the weights that came and with those.
         hints: inner activations that were held to the original's.
         unhinted: those that were meant to be and were not, and why.
+        norms: layers that BatchNormalization was put back behind, for the time of training.
         recipe: how weights moved.
         samples: learned from, and held out.
         steps, best_step: that were made, and after which the best weights were seen.
@@ -71,6 +73,7 @@ class Distilled:
     compared: Compared
     first: bool = True
     unhinted: Mapping[str, str] = field(default_factory=dict)
+    norms: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,10 +127,11 @@ def _distilled(
     say = say if processes.first else silent
     say("tune: looking for inner activations to compare", lasting=options.hint > 0)
     objective, unhinted = _objective(pair, samples, options)
-    student = _student(pair.slim, objective, device)
+    norms = norms_put_back(pair.original, pair.slim, options.norms, learned, device)
+    student = _student(norms.model, objective, device)
     teacher = teacher_of(pair.original, objective.tensors, device, torch.get_num_threads())
     recipe = _recipe(options, len(learned))
-    lesson = Lesson(teacher, learned.on(device), held.on(device), objective)
+    lesson = Lesson(teacher, learned.on(device), held.on(device), objective, norms.sizes)
     training = Training(student, lesson, recipe, processes, say)
     digest = _digest(given, samples, options, processes)
     kept = Checkpoint(path if processes.first else None, digest, options.checkpoint_minutes)
@@ -136,7 +140,9 @@ def _distilled(
     training.run(kept)
     log.info("tuned: held-out loss %.4g -> %.4g", training.first.loss, training.best.loss)
     return Distilled(
-        model=replaced(given.slim, training.weights),
+        model=replaced(given.slim, norms.folded(training.weights))
+        if training.best_step
+        else given.slim,
         before=training.first,
         after=training.best,
         hints=tuple(objective.hints),
@@ -150,6 +156,7 @@ def _distilled(
         compared=_compared(objective, held),
         first=processes.first,
         unhinted=unhinted,
+        norms=len(norms.biases),
     )
 
 
@@ -240,14 +247,22 @@ def _device(name: str) -> torch.device:
     """The device of that name.
 
     Raises:
-        UsageError: E265, there is none.
+        UsageError: E265, there is none, or fewer than processes on this machine.
     """
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
         raise UsageError("E265", "torch finds no CUDA device", help="take --device cpu")
     if name == "cpu" or not there:
         return torch.device("cpu")
-    return torch.device("cuda", whole_number("LOCAL_RANK", 0))
+    place, count = whole_number("LOCAL_RANK", 0), torch.cuda.device_count()
+    if place >= count:
+        raise UsageError(
+            "E265",
+            f"this is process {place + 1} here, and torch finds {count} CUDA "
+            f"device{'s' if count > 1 else ''}",
+            help="start as many processes as there are devices, or take --device cpu",
+        )
+    return torch.device("cuda", place)
 
 
 @contextmanager

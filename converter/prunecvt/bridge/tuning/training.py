@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -71,12 +72,17 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is learned: from whom, on what, and what for."""
+    """What is learned: from whom, on what, and what for.
+
+    Attributes:
+        sizes: of parameters, by name, where theirs at the start says too little.
+    """
 
     teacher: Answer
     learned: Samples
     held: Samples
     objective: Objective
+    sizes: Mapping[str, float] = field(default_factory=dict)
 
 
 class Training:
@@ -101,7 +107,7 @@ class Training:
         self.student, self.lesson, self.recipe = student, lesson, recipe
         self.processes, self.say = processes, say
         self.device = next(student.parameters()).device
-        self.optimiser = _optimiser(student, recipe)
+        self.optimiser = _optimiser(student, recipe, lesson.sizes)
         say("tune: asking the original for its answers", lasting=True)
         self.known = None if recipe.augment else remembered(lesson.teacher, lesson.learned)
         self.names = [target.name for target in lesson.objective.targets]
@@ -262,22 +268,26 @@ def _laid_out(values: Tensor, device: torch.device) -> Tensor:
     return values
 
 
-def _optimiser(student: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimiser(
+    student: GraphModule, recipe: Recipe, sizes: Mapping[str, float]
+) -> torch.optim.Optimizer:
     """The optimiser, one group of weights for each tensor.
 
     Where normalisations are folded, the sizes of a network's weights lie orders of magnitude apart,
     and one step for all is too long for some. AdamW's steps have one length whatever the gradients
     are; here it is a share of the tensor's own size, its root mean square at the start (as in LARS,
-    You et al., 2017, and the relative steps of Adafactor, Shazeer and Stern, 2018).
+    You et al., 2017, and the relative steps of Adafactor, Shazeer and Stern, 2018), or of
+    ``sizes`` where that is more.
     """
+    names = {place: name for name, place in student.places.items()}
     adaptive = recipe.optimiser == "adamw"
     groups = [
         {
             "params": [each],
             "weight_decay": recipe.decay if each.ndim > 1 else 0.0,
-            "scale": _size(each) if adaptive else 1.0,
+            "scale": max(_size(each), sizes.get(names[place], 0.0)) if adaptive else 1.0,
         }
-        for each in student.parameters()
+        for place, each in student.named_parameters()
         if each.requires_grad
     ]
     if adaptive:

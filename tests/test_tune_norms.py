@@ -1,0 +1,232 @@
+"""BatchNormalization that is put back for the time of training, and folded again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import prunecvt  # noqa: E402
+from models import Net  # noqa: E402
+from prunecvt.bridge.module import GraphModule  # noqa: E402
+from prunecvt.bridge.tuning import distil, norms  # noqa: E402
+from prunecvt.bridge.tuning.norms import Norms, norms_put_back  # noqa: E402
+from prunecvt.bridge.tuning.samples import Samples  # noqa: E402
+from prunecvt.bridge.tuning.training import Recipe, Training, _optimiser  # noqa: E402
+from prunecvt.bridge.weights import replaced  # noqa: E402
+from prunecvt.errors import UsageError  # noqa: E402
+from prunecvt_passes import oracle, runtime  # noqa: E402
+from prunecvt_passes.fold import fold_batch_norms  # noqa: E402
+from prunecvt_passes.model import Model  # noqa: E402
+from test_fold import MAKERS  # noqa: E402
+from tune_cases import images, interrupted, network, row, slimmed, tuned  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+def samples_for(model: Model, count: int = 40) -> Samples:
+    draw = np.random.default_rng(3)
+    (value,) = model.proto.graph.input
+    dims = [d.dim_value for d in value.type.tensor_type.shape.dim][1:]
+    values = draw.standard_normal((count, *dims)).astype(np.float32)
+    return Samples({value.name: torch.from_numpy(values)})
+
+
+def put_back(net: Net | onnx.ModelProto, where: str = "original") -> tuple[Model, Norms, Samples]:
+    """The folded model, and it with normalisations put back."""
+    original = Model.from_proto(net.proto() if isinstance(net, Net) else net)
+    folded, samples = fold_batch_norms(original), samples_for(original)
+    return folded, norms_put_back(original, folded, where, samples, CPU), samples
+
+
+def gap(first: Model, second: Model, samples: Samples) -> float:
+    feed = {name: values.numpy() for name, values in samples.inputs.items()}
+    return oracle.difference(runtime.run(first, feed), runtime.run(second, feed)).relative
+
+
+def operators(model: Model) -> list[str]:
+    return [node.op_type for node in model.proto.graph.node]
+
+
+def normalisations(model: Model) -> list[onnx.NodeProto]:
+    return [n for n in model.proto.graph.node if n.op_type == "BatchNormalization"]
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+def test_nothing_changes_there_and_back(make: Any) -> None:
+    """The same function with the normalisation, and the same weights once it is folded again."""
+    net = Net()
+    made = make(net)
+    if "gemm" in make.__name__:
+        net.output(net.add("Relu", net.norm(made, 8)), shape=["N", 8])
+    else:
+        net.output(net.add("Relu", net.norm(made, 8)))
+    folded, found, samples = put_back(net)
+    assert operators(found.model).count("BatchNormalization") == 1
+    assert gap(folded, found.model, samples) < 1e-5
+    again = found.folded(GraphModule(found.model).weights())
+    assert again.keys() == folded.weights.keys()
+    assert gap(folded, replaced(folded, again), samples) < 1e-5
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+def test_what_was_trained_is_folded(make: Any) -> None:
+    """Weights, scales, shifts and statistics all move, and the file's weights say the same."""
+    net = Net()
+    normed = net.norm(make(net), 8)
+    net.output(normed, shape=["N", 8] if "gemm" in make.__name__ else None)
+    folded, found, samples = put_back(net)
+    module = GraphModule(found.model).train()
+    optimiser = torch.optim.SGD(module.parameters(), lr=0.1)
+    for _ in range(3):
+        (next(iter(module(samples.inputs).values())) - 1).square().mean().backward()
+        optimiser.step()
+    trained = replaced(found.model, module.weights())
+    assert gap(folded, trained, samples) > 1e-2
+    again = replaced(folded, found.folded(module.weights()))
+    assert gap(trained, again, samples) < 1e-4
+    assert "BatchNormalization" not in operators(again)
+
+
+def test_inner_sums_tell_mean_and_deviation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts as small as they may be, the moments are those of all samples at once."""
+    original = Model.from_proto(network(norm=True))
+    folded, samples = fold_batch_norms(original), samples_for(original)
+    monkeypatch.setattr(norms, "_BYTES", 1)
+    found = norms_put_back(original, folded, "original", samples, CPU).model
+    feed = {name: values.numpy() for name, values in samples.inputs.items()}
+    normed = normalisations(found)
+    made = runtime.run(oracle.showing(folded, [n.output[0] for n in normed]), feed)
+    for node in normed:
+        scale, shift, _, variance = (found.weights[name] for name in node.input[1:])
+        values = made[node.output[0]]
+        np.testing.assert_allclose(shift, values.mean((0, 2, 3)), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(variance, values.var((0, 2, 3)), rtol=1e-4)
+        np.testing.assert_allclose(scale, np.sqrt(variance + 1e-5), rtol=1e-5)
+    assert len(normed) == 2
+
+
+def test_where_a_cut_left_nothing_steps_have_the_size_of_the_original() -> None:
+    """A share of what is left of a scale would never bring it back."""
+    original = Model.from_proto(network(norm=True))
+    faint = fold_batch_norms(original).copy()
+    made = {node.output[0] for node in normalisations(original)}
+    for node in faint.proto.graph.node:
+        for weight in node.input[1:] if node.output[0] in made else ():
+            faint.set_weight(weight, faint.weights[weight] * np.float32(0.01))
+    samples = samples_for(original)
+    found = norms_put_back(original, faint, "original", samples, CPU)
+    module = GraphModule(found.model)
+    scales = {node.input[1]: node.output[0] for node in normalisations(found.model)}
+    recipe = Recipe("adamw", 1.0, 0.0, 16, 1, None, (), 0)
+    groups = _optimiser(module, recipe, found.sizes).param_groups
+    used = {id(group["params"][0]): group["scale"] for group in groups}
+    for scale in scales:
+        own = float(module.tensor(scale).detach().square().mean().sqrt())
+        assert used[id(module.tensor(scale))] == found.sizes[scale] > 50 * own
+    sgd = _optimiser(module, replace(recipe, optimiser="sgd"), found.sizes).param_groups
+    assert {group["scale"] for group in sgd} == {1.0}
+
+
+def test_layers_without_their_own_weights_are_left() -> None:
+    net = Net()
+    x = net.input("N", 4, 6, 6)
+    shared, bias = net.random(4, 4, 3, 3), net.random(4)
+    x = net.norm(net.add("Conv", x, shared, bias, pads=[1, 1, 1, 1]), 4)
+    x = net.norm(net.add("Conv", x, shared, bias, pads=[1, 1, 1, 1]), 4)
+    net.output(net.add("Relu", x))
+    _, found, _ = put_back(net)
+    assert not found.biases
+
+
+def test_a_bias_for_all_channels_alike_is_left() -> None:
+    """It cannot hold what folding would make of it."""
+    net = Net()
+    made = net.add("Gemm", net.input("N", 4), net.random(4, 8), net.random(1), name="normed")
+    net.output(net.add("Relu", made), shape=["N", 8])
+    normed = Net()
+    made = normed.add("Gemm", normed.input("N", 4), normed.random(4, 8), normed.random(1))
+    normed.output(normed.add("Relu", normed.norm(made, 8, name="normed")), shape=["N", 8])
+    original, folded = (Model.from_proto(each.proto()) for each in (normed, net))
+    found = norms_put_back(original, folded, "original", samples_for(original), CPU)
+    assert not found.biases
+    assert operators(found.model) == operators(folded)
+
+
+def test_all_takes_inner_convolutions_alone() -> None:
+    """Not what makes an output, not products, not what is normalised already."""
+    model = Model.from_proto(network())
+    samples = samples_for(model)
+    found = norms_put_back(model, model, "all", samples, CPU)
+    assert set(found.biases) == {"stem", "block0_a", "block0_b", "block1_a", "block1_b"}
+    assert gap(model, found.model, samples) < 1e-5
+    assert not norms_put_back(model, model, "original", samples, CPU).biases
+    assert not norms_put_back(model, model, "none", samples, CPU).biases
+    net = Net()
+    net.output(net.conv(net.input("N", 4, 6, 6), 4, 8, 3))
+    _, alone, _ = put_back(net, "all")
+    assert not alone.biases
+    kept = Model.from_proto(network(norm=True))
+    partly = norms_put_back(kept, kept, "all", samples_for(kept), CPU)
+    assert set(partly.biases) == {"stem", "block0_b", "block1_b"}
+
+
+def test_tune_writes_the_graph_that_it_was_given(tmp_path: Path) -> None:
+    original = network(norm=True)
+    slim = slimmed(original)
+    assert "BatchNormalization" not in [node.op_type for node in slim.graph.node]
+    for where, count in (("original", 2), ("all", 5), ("none", 0)):
+        result = tuned(original, slim, steps=30, norms=where)
+        found = row(result)
+        assert found.norms_put_back == count
+        assert found.after.loss < found.before.loss
+        assert [n.op_type for n in result.model.graph.node] == [n.op_type for n in slim.graph.node]
+        assert {t.name for t in result.model.graph.initializer} == {
+            t.name for t in slim.graph.initializer
+        }
+
+
+def test_weights_that_came_are_given_back_to_the_byte() -> None:
+    """Where nothing did better; what was folded and put back would be rounded."""
+    original = network(norm=True)
+    slim = slimmed(original)
+    result = tuned(original, slim, steps=2, rate=50.0)
+    assert row(result).best_step == 0
+    before = {t.name: t.SerializeToString() for t in slim.graph.initializer}
+    after = {t.name: t.SerializeToString() for t in result.model.graph.initializer}
+    assert before == after
+
+
+def test_training_goes_on_from_a_checkpoint_to_the_same_bytes(tmp_path: Path) -> None:
+    original = network(norm=True)
+    slim, out = slimmed(original), tmp_path / "out.onnx"
+    for name, model in (("net", original), ("slim", slim)):
+        onnx.save(model, tmp_path / f"{name}.onnx")
+    pair = tmp_path / "net.onnx", tmp_path / "slim.onnx"
+    whole = tuned(*pair, tmp_path / "whole.onnx", steps=12)
+    with interrupted(Training, "_learn", 5), pytest.raises(KeyboardInterrupt):
+        tuned(*pair, out, steps=12)
+    resumed = tuned(*pair, out, steps=12, resume=True)
+    assert row(resumed).steps == row(whole).steps == 12
+    assert out.read_bytes() == (tmp_path / "whole.onnx").read_bytes()
+
+
+def test_an_unknown_place_is_refused() -> None:
+    with pytest.raises(UsageError, match="norms"):
+        prunecvt.tune(network(), network(), calib=images(), norms="some")
+
+
+def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert distil._device("auto") == torch.device("cuda", 0)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(UsageError, match=r"process 2 here, and torch finds 1 CUDA device\n"):
+        distil._device("cuda")
+    assert distil._device("cpu") == CPU
