@@ -46,6 +46,8 @@ def row(path: Path, options: argparse.Namespace) -> str:
         minutes=options.minutes,
         threads=options.threads,
         hint=options.hint,
+        temperature=options.temperature,
+        norms=options.norms,
         rate=options.rate,
         optimiser=options.optimiser,
         progress=_told,
@@ -86,6 +88,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0, help="of CPU time, to tune")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--hint", type=float, default=1.0)
+    parser.add_argument("--temperature", type=float, default=4.0)
+    parser.add_argument("--norms", default="original")
     parser.add_argument("--rate", type=float)
     parser.add_argument("--optimiser", default="adamw")
     options = parser.parse_args()
