@@ -109,6 +109,7 @@ def setting(options: argparse.Namespace) -> Setting:
     """What the flags ask for."""
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False  # what was trimmed has to answer the same
     seeds = tuple(int(seed) for seed in options.seeds.split(","))
     device = device_of(options.device)
     if options.data != "digits":

@@ -42,6 +42,7 @@ def row(path: Path, options: argparse.Namespace) -> str:
         original,
         slim.model,
         calib=calib,
+        calib_count=options.images,
         augment=options.augment,
         minutes=options.minutes,
         threads=options.threads,
