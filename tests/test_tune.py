@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 torch = pytest.importorskip("torch")
 
-from prunecvt import UsageError, VerifyError  # noqa: E402
+from prunecvt import UsageError, VerifyError, tuning  # noqa: E402
 from prunecvt.bridge.tuning import training  # noqa: E402
 from prunecvt.bridge.tuning.check import check_only_weights_changed, check_torch  # noqa: E402
 from prunecvt.report.files import report_json  # noqa: E402
@@ -352,3 +352,22 @@ def test_half_precision_is_trained_in_float32(end: str) -> None:
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(UsageError, match="E265"):
         tuned(network(), slimmed(network()), device="cuda")
+
+
+def test_as_many_samples_are_read_as_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of what is there, unless that is much; of a stream a number, since it may not end."""
+    original = network()
+    slim, data = slimmed(original), images()
+    monkeypatch.setattr(tuning, "COUNT", 40)
+
+    def count(calib: Any, **options: Any) -> int:
+        found = row(tuned(original, slim, calib=calib, steps=1, verify=False, **options))
+        return found.samples + found.held_out
+
+    assert count(data) == len(data)
+    assert count(iter(data)) == 40
+    assert count(data, calib_count=50) == 50
+    monkeypatch.setattr(tuning, "BYTES", 60 * data[0].nbytes)
+    assert count(data) == 60
+    monkeypatch.setattr(tuning, "BYTES", 1)
+    assert count(data) == 40

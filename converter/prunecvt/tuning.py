@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prunecvt.bridge import require_torch
-from prunecvt.calibration.source import calibration_feeds
+from prunecvt.calibration.source import Calibration, calibration_feeds
+from prunecvt.calibration.stream import Stream
 from prunecvt.checks import check_contract, compare_original, run_slimmed
 from prunecvt.errors import UsageError, VerifyError
 from prunecvt.evaluation.accuracy import EvaluationRequest, check_evaluation, measure_accuracy
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from prunecvt.bridge.tuning.samples import Samples
 
 COUNT = 4096  # samples that are read where nothing says how many
+BYTES = 1 << 30  # and more where they fit in so many, unless they come from a stream
 
 
 @dataclass(frozen=True)
@@ -171,8 +173,16 @@ def _samples(model: Model, tune: TuneOptions, options: Options) -> Samples:
         return stacked(list(data.feeds), data.labels).spread(options.calib_count)
     if options.calibration is None:
         raise UsageError("E260", "tuning needs data to learn from", help="give --calib DATA")
-    count = COUNT if options.calib_count is None else None
+    count = _count(model, options.calibration) if options.calib_count is None else None
     return stacked(list(calibration_feeds(model, options.calibration, count)))
+
+
+def _count(model: Model, data: Calibration) -> int:
+    """Samples that are read where nothing says how many."""
+    if isinstance(data.data, Stream):
+        return COUNT
+    first = next(iter(calibration_feeds(model, data, 1)), {})
+    return max(COUNT, BYTES // max(sum(values.nbytes for values in first.values()), 1))
 
 
 def _checked_before(facts: Facts, slim: Model, options: Options, say: Progress) -> None:
