@@ -230,3 +230,11 @@ def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UsageError, match=r"process 2 here, and torch finds 1 CUDA device\n"):
         distil._device("cuda")
     assert distil._device("cpu") == CPU
+
+
+def test_a_share_of_one_sample_is_refused_where_statistics_are_taken() -> None:
+    normed, bare = (GraphModule(Model.from_proto(network(norm=norm))) for norm in (True, False))
+    distil._check_share(normed, 4, 2)
+    distil._check_share(bare, 3, 2)
+    with pytest.raises(UsageError, match="a batch of 3 leaves each of 2 processes one sample"):
+        distil._check_share(normed, 3, 2)

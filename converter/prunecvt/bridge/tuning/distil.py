@@ -131,6 +131,7 @@ def _distilled(
     student = _student(norms.model, objective, device)
     teacher = teacher_of(pair.original, objective.tensors, device, torch.get_num_threads())
     recipe = _recipe(options, len(learned))
+    _check_share(student, recipe.batch, processes.size)
     lesson = Lesson(teacher, learned.on(device), held.on(device), objective, norms.sizes)
     training = Training(student, lesson, recipe, processes, say)
     digest = _digest(given, samples, options, processes)
@@ -158,6 +159,22 @@ def _distilled(
         unhinted=unhinted,
         norms=len(norms.biases),
     )
+
+
+def _check_share(student: GraphModule, batch: int, processes: int) -> None:
+    """Refuses shares of a batch that BatchNormalization cannot take statistics of.
+
+    Raises:
+        UsageError: E267, a process gets one sample.
+    """
+    if student.roles.statistics and batch // processes < 2:
+        raise UsageError(
+            "E267",
+            f"a batch of {batch} leaves each of {processes} processes one sample, and "
+            "BatchNormalization needs two",
+            help="give a larger --batch or more samples, start fewer processes, or take "
+            "--norms none",
+        )
 
 
 def _objective(
