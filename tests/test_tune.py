@@ -334,13 +334,14 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
-@pytest.mark.parametrize("end", ["", "Softmax"])
-def test_half_precision_is_trained_in_float32(end: str) -> None:
-    model = network(end)
+@pytest.mark.parametrize(("end", "norm"), [("", False), ("Softmax", False), ("", True)])
+def test_half_precision_is_trained_in_float32(end: str, norm: bool) -> None:
+    model = network(end, norm)
     slim = half(slimmed(model))
     result = tuned(half(model), slim, calib=images().astype(np.float16))
     found = row(result)
     assert found.best_step > 0
+    assert found.norms_put_back == 2 * norm
     assert found.after.loss < 0.5 * found.before.loss
     assert not any("ended" in text for text in result.report.warnings)
     types = {tensor.name: tensor.data_type for tensor in slim.graph.initializer}
@@ -370,4 +371,8 @@ def test_as_many_samples_are_read_as_memory_holds(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(tuning, "BYTES", 60 * data[0].nbytes)
     assert count(data) == 60
     monkeypatch.setattr(tuning, "BYTES", 1)
+    assert count(data) == 40
+    fixed = network()
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 8
+    original, slim = fixed, slimmed(fixed)
     assert count(data) == 40

@@ -24,10 +24,12 @@ from prunecvt.errors import UsageError  # noqa: E402
 from prunecvt_passes import oracle, runtime  # noqa: E402
 from prunecvt_passes.fold import fold_batch_norms  # noqa: E402
 from prunecvt_passes.model import Model  # noqa: E402
+from prunecvt_passes.normalise import Source, normalise  # noqa: E402
 from test_fold import MAKERS  # noqa: E402
 from tune_cases import images, interrupted, network, row, slimmed, tuned  # noqa: E402
 
 CPU = torch.device("cpu")
+X = np.random.default_rng(4).standard_normal((40, 4, 6, 6)).astype(np.float32)
 
 
 def samples_for(model: Model, count: int = 40) -> Samples:
@@ -135,20 +137,30 @@ def test_where_a_cut_left_nothing_steps_have_the_size_of_the_original() -> None:
 
 
 def test_layers_without_their_own_weights_are_left() -> None:
-    net = Net()
-    x = net.input("N", 4, 6, 6)
-    shared, bias = net.random(4, 4, 3, 3), net.random(4)
-    x = net.norm(net.add("Conv", x, shared, bias, pads=[1, 1, 1, 1]), 4)
-    x = net.norm(net.add("Conv", x, shared, bias, pads=[1, 1, 1, 1]), 4)
-    net.output(net.add("Relu", x))
-    _, found, _ = put_back(net)
+    """What two layers share cannot hold what is folded into one of them; the report says so."""
+    nets = Net(), Net()
+    for net, normed in zip(nets, (True, False), strict=True):
+        x, shared, bias = net.input("N", 4, 6, 6), net.random(4, 4, 3, 3), net.random(4)
+        for name in ("first", "second"):
+            inner = "" if normed else name
+            x = net.add("Conv", x, shared, bias, pads=[1, 1, 1, 1], name=inner)
+            x = net.norm(x, 4, name=name) if normed else x
+        net.output(net.add("Relu", x, name="end"))
+    original, slim = (net.proto() for net in nets)
+    models = Model.from_proto(original), Model.from_proto(slim)
+    found = norms_put_back(*models, "original", samples_for(models[0]), CPU)
     assert not found.biases
+    assert list(found.left_out) == ["first", "second"]
+    result = tuned(original, slim, calib=X, steps=2)
+    (told,) = (text for text in result.report.warnings if "put back" in text)
+    assert "behind 2 layers first, second: it has no weight or no bias of its own" in told
 
 
-def test_a_bias_for_all_channels_alike_is_left() -> None:
+@pytest.mark.parametrize("shape", [(1,), (1, 8)])
+def test_a_bias_of_another_shape_is_left(shape: tuple[int, ...]) -> None:
     """It cannot hold what folding would make of it."""
     net = Net()
-    made = net.add("Gemm", net.input("N", 4), net.random(4, 8), net.random(1), name="normed")
+    made = net.add("Gemm", net.input("N", 4), net.random(4, 8), net.random(*shape), name="normed")
     net.output(net.add("Relu", made), shape=["N", 8])
     normed = Net()
     made = normed.add("Gemm", normed.input("N", 4), normed.random(4, 8), normed.random(1))
@@ -156,7 +168,39 @@ def test_a_bias_for_all_channels_alike_is_left() -> None:
     original, folded = (Model.from_proto(each.proto()) for each in (normed, net))
     found = norms_put_back(original, folded, "original", samples_for(original), CPU)
     assert not found.biases
+    assert found.left_out == {"normed": norms._NOT_FOLDED}
     assert operators(found.model) == operators(folded)
+
+
+def test_what_has_no_samples_is_left() -> None:
+    """There one value for each channel has no deviation, and torch refuses it."""
+    net = Net()
+    pooled = net.add("ReduceMean", net.input("N", 4), axes=[0], keepdims=1)
+    made = net.norm(net.add("Gemm", pooled, net.random(4, 8), net.random(8)), 8, name="normed")
+    net.output(net.add("Relu", made), shape=[1, 8])
+    _, found, _ = put_back(net)
+    assert found.left_out == {"normed": norms._NO_SAMPLES}
+
+
+def test_norms_of_functions_tell_their_sizes() -> None:
+    """The original is looked at with its functions unfolded."""
+    original = Model.from_proto(in_a_function(network(norm=True)))
+    folded = fold_batch_norms(normalise(Source(original)).graph.model)
+    found = norms_put_back(original, folded, "original", samples_for(original), CPU)
+    assert len(found.sizes) == 2 * len(found.biases) > 0
+
+
+def in_a_function(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with Relu behind its first normalisation in a function with it."""
+    (norm, *_) = (n for n in model.graph.node if n.op_type == "BatchNormalization")
+    places = [f"i{k}" for k in range(5)]
+    inner = onnx.helper.make_node("BatchNormalization", places, ["o"])
+    imports = list(model.opset_import)
+    made = onnx.helper.make_function("own", "Normed", places, ["o"], [inner], imports)
+    model.functions.append(made)
+    model.opset_import.append(onnx.helper.make_opsetid("own", 1))
+    norm.op_type, norm.domain = "Normed", "own"
+    return model
 
 
 def test_all_takes_inner_convolutions_alone() -> None:
@@ -210,11 +254,21 @@ def test_training_goes_on_from_a_checkpoint_to_the_same_bytes(tmp_path: Path) ->
         onnx.save(model, tmp_path / f"{name}.onnx")
     pair = tmp_path / "net.onnx", tmp_path / "slim.onnx"
     whole = tuned(*pair, tmp_path / "whole.onnx", steps=12)
+    assert row(whole).best_step > 5
+    assert row(whole).norms_put_back == 2
     with interrupted(Training, "_learn", 5), pytest.raises(KeyboardInterrupt):
         tuned(*pair, out, steps=12)
     resumed = tuned(*pair, out, steps=12, resume=True)
     assert row(resumed).steps == row(whole).steps == 12
     assert out.read_bytes() == (tmp_path / "whole.onnx").read_bytes()
+
+
+def test_where_there_is_no_place_for_a_norm_it_is_said() -> None:
+    net = Net()
+    x = net.add("MatMul", net.add("Flatten", net.input("N", 4, 6, 6)), net.random(144, 3))
+    net.output(x, shape=["N", 3])
+    result = tuned(net.proto(), net.proto(), calib=X, norms="all", steps=2)
+    assert any("no inner convolution" in text for text in result.report.warnings)
 
 
 def test_an_unknown_place_is_refused() -> None:
@@ -234,7 +288,7 @@ def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch
 
 def test_a_share_of_one_sample_is_refused_where_statistics_are_taken() -> None:
     normed, bare = (GraphModule(Model.from_proto(network(norm=norm))) for norm in (True, False))
-    distil._check_share(normed, 4, 2)
-    distil._check_share(bare, 3, 2)
+    distil._check_share(normed, 4, 2, put_back=False)
+    distil._check_share(bare, 3, 2, put_back=False)
     with pytest.raises(UsageError, match="a batch of 3 leaves each of 2 processes one sample"):
-        distil._check_share(normed, 3, 2)
+        distil._check_share(normed, 3, 2, put_back=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prunecvt.bridge import require_torch
+from prunecvt.calibration.feeds import steps
 from prunecvt.calibration.source import Calibration, calibration_feeds
 from prunecvt.calibration.stream import Stream
 from prunecvt.checks import check_contract, compare_original, run_slimmed
@@ -31,13 +32,14 @@ from prunecvt_passes.model import Model
 from prunecvt_passes.normalise import Source, inline_functions
 from prunecvt_passes.pipeline import Facts
 from prunecvt_passes.recipes import ANALYSE
+from prunecvt_passes.samples import graph_inputs
 
 if TYPE_CHECKING:
     from prunecvt.bridge.tuning.distil import Distilled
     from prunecvt.bridge.tuning.samples import Samples
 
 COUNT = 4096  # samples that are read where nothing says how many
-BYTES = 1 << 30  # and more where they fit in so many, unless they come from a stream
+BYTES = 1 << 29  # and more where they fit in so many, unless they come from a stream
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,11 @@ def _count(model: Model, data: Calibration) -> int:
     """Samples that are read where nothing says how many."""
     if isinstance(data.data, Stream):
         return COUNT
-    first = next(iter(calibration_feeds(model, data, 1)), {})
-    return max(COUNT, BYTES // max(sum(values.nbytes for values in first.values()), 1))
+    least = max(filter(None, steps(graph_inputs(model)).values()), default=1)
+    first = next(iter(calibration_feeds(model, data, least)), {})
+    # half precision is trained in single
+    each: int = sum(max(v.itemsize, 4) * v[0].size for v in first.values() if v.ndim and len(v))
+    return max(COUNT, BYTES // max(each, 1))
 
 
 def _checked_before(facts: Facts, slim: Model, options: Options, say: Progress) -> None:

@@ -202,7 +202,7 @@ CalibCount = Annotated[
     Optional[int],
     typer.Option(
         help="Samples of the data, evenly spread; by default as many as a calib.toml says, or 1024 "
-        "(tune: 4096, or what 1 GiB holds).",
+        "(tune: 4096, or what 512 MiB hold).",
         rich_help_panel=_CHECK,
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from prunecvt.evaluation.intervals import wilson
@@ -105,9 +106,24 @@ def _warnings(tuned: Tuned) -> list[str]:
         found.append(
             f"the best weights were chosen on {made.samples[1]} held-out samples: few to tell by"
         )
-    for reason in dict.fromkeys(made.unhinted.values()):
-        names = [name for name, why in made.unhinted.items() if why == reason]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    for reason, names in _by_reason(made.unhinted):
         noun, verb = ("activation", "is") if len(names) == 1 else ("activations", "are")
-        found.append(f"inner {noun} {', '.join(names[:3])}{more} {verb} not compared: {reason}")
+        found.append(f"inner {noun} {_some(names)} {verb} not compared: {reason}")
+    for reason, names in _by_reason(made.unnormed):
+        noun = "layer" if len(names) == 1 else f"{len(names)} layers"
+        found.append(f"no BatchNormalization is put back behind {noun} {_some(names)}: {reason}")
+    if tuned.options.norms == "all" and not (made.norms or made.unnormed):
+        found.append("--norms all: there is no inner convolution without a normalisation behind it")
     return found
+
+
+def _by_reason(left_out: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    return [
+        (reason, [name for name, why in left_out.items() if why == reason])
+        for reason in dict.fromkeys(left_out.values())
+    ]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"

@@ -18,7 +18,7 @@ from prunecvt.bridge.tuning.augment import check_augmentable
 from prunecvt.bridge.tuning.checkpoint import Checkpoint
 from prunecvt.bridge.tuning.hints import Hints, hints_of
 from prunecvt.bridge.tuning.losses import Objective, Target, targets_of, with_batch
-from prunecvt.bridge.tuning.norms import norms_put_back
+from prunecvt.bridge.tuning.norms import Norms, norms_put_back
 from prunecvt.bridge.tuning.parallel import Processes, whole_number
 from prunecvt.bridge.tuning.quality import Quality
 from prunecvt.bridge.tuning.samples import Samples, parted
@@ -49,6 +49,7 @@ class Distilled:
         hints: inner activations that were held to the original's.
         unhinted: those that were meant to be and were not, and why.
         norms: layers that BatchNormalization was put back behind, for the time of training.
+        unnormed: those that were meant to have it and have not, and why.
         recipe: how weights moved.
         samples: learned from, and held out.
         steps, best_step: that were made, and after which the best weights were seen.
@@ -74,6 +75,7 @@ class Distilled:
     first: bool = True
     unhinted: Mapping[str, str] = field(default_factory=dict)
     norms: int = 0
+    unnormed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def distil(
         say: progress.
 
     Raises:
-        UsageError: E250, no torch; E260 to E266, models, data or device do not fit.
+        UsageError: E250, no torch; E260 to E267, models, data or device do not fit.
         UnsupportedError: E440 or E441, the bridge cannot train the model.
     """
     device = _device(options.device)
@@ -127,11 +129,12 @@ def _distilled(
     say = say if processes.first else silent
     say("tune: looking for inner activations to compare", lasting=options.hint > 0)
     objective, unhinted = _objective(pair, samples, options)
+    say("tune: looking at what layers make", lasting=options.norms != "none")
     norms = norms_put_back(pair.original, pair.slim, options.norms, learned, device)
     student = _student(norms.model, objective, device)
     teacher = teacher_of(pair.original, objective.tensors, device, torch.get_num_threads())
     recipe = _recipe(options, len(learned))
-    _check_share(student, recipe.batch, processes.size)
+    _check_share(student, recipe.batch, processes.size, put_back=bool(norms.biases))
     lesson = Lesson(teacher, learned.on(device), held.on(device), objective, norms.sizes)
     training = Training(student, lesson, recipe, processes, say)
     digest = _digest(given, samples, options, processes)
@@ -141,9 +144,7 @@ def _distilled(
     training.run(kept)
     log.info("tuned: held-out loss %.4g -> %.4g", training.first.loss, training.best.loss)
     return Distilled(
-        model=replaced(given.slim, norms.folded(training.weights))
-        if training.best_step
-        else given.slim,
+        model=_learned(given.slim, norms, training),
         before=training.first,
         after=training.best,
         hints=tuple(objective.hints),
@@ -158,10 +159,16 @@ def _distilled(
         first=processes.first,
         unhinted=unhinted,
         norms=len(norms.biases),
+        unnormed=norms.left_out,
     )
 
 
-def _check_share(student: GraphModule, batch: int, processes: int) -> None:
+def _learned(slim: Model, norms: Norms, training: Training) -> Model:
+    """The slimmed model with the best weights; to the byte as it came where those are the best."""
+    return replaced(slim, norms.folded(training.weights)) if training.best_step else slim
+
+
+def _check_share(student: GraphModule, batch: int, processes: int, put_back: bool) -> None:
     """Refuses shares of a batch that BatchNormalization cannot take statistics of.
 
     Raises:
@@ -172,8 +179,8 @@ def _check_share(student: GraphModule, batch: int, processes: int) -> None:
             "E267",
             f"a batch of {batch} leaves each of {processes} processes one sample, and "
             "BatchNormalization needs two",
-            help="give a larger --batch or more samples, start fewer processes, or take "
-            "--norms none",
+            help="give a larger --batch or more samples, or start fewer processes"
+            + (", or take --norms none" if put_back else ""),
         )
 
 
@@ -277,7 +284,8 @@ def _device(name: str) -> torch.device:
             "E265",
             f"this is process {place + 1} here, and torch finds {count} CUDA "
             f"device{'s' if count > 1 else ''}",
-            help="start as many processes as there are devices, or take --device cpu",
+            help="start as many processes as there are devices (CUDA_VISIBLE_DEVICES hides some), "
+            "or take --device cpu",
         )
     return torch.device("cuda", place)
 
@@ -306,7 +314,7 @@ def _digest(pair: Pair, samples: Samples, options: TuneOptions, processes: Proce
             digest.update(values.tobytes())
     for name, tensor in samples.inputs.items():
         digest.update(name.encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.numpy())
     if samples.labels is not None:
         digest.update(samples.labels.numpy().tobytes())
     return digest.hexdigest()

@@ -8,7 +8,7 @@ again when training is done: the file's graph stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,8 +37,10 @@ _LAYERS = ("Conv", "ConvTranspose", "Gemm")
 _PARAMETERS = ("scale", "shift", "mean", "variance")
 _EPSILON = 1e-5
 _OPSET = 9  # the first without modes of its own
-_SAMPLES = 512  # that means and deviations are taken of
+_SAMPLES = 256  # that means and deviations are taken of
 _BYTES = 1 << 28  # of activations at once
+_NO_SAMPLES = "what it makes has no axis of samples first"
+_NOT_FOLDED = "its weights in the file cannot hold what folding would make of them"
 Moments = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
@@ -53,11 +55,13 @@ class Norms:
         sizes: scale or shift -> its size in the original, the root mean square of deviations or
             means there. Where a cut left next to nothing of them, steps in shares of what is left
             would be too short.
+        left_out: layers that were meant to be normalised and are not, and why.
     """
 
     model: Model
-    biases: Mapping[str, str]
+    biases: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, float] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def folded(self, weights: Mapping[str, Array]) -> dict[str, Array]:
         """Weights of the file from those of ``model``, as ``GraphModule.weights`` gives them."""
@@ -88,25 +92,29 @@ def norms_put_back(
         samples: that means and deviations are taken of, of the model's inputs.
         device: where the model is run.
     """
-    graph = index(slim)
-    layers = {} if where == "none" or graph.opset < _OPSET else _layers(original, graph, where)
-    if not layers:
-        return Norms(slim, {})
+    if where == "none":
+        return Norms(slim)
+    graph, whole = index(slim), index(inline_functions(original))
+    layers = _layers(whole, graph, where)
+    left_out = {name: why for name, node in layers.items() if (why := _hindrance(graph, node))}
+    layers = {name: node for name, node in layers.items() if name not in left_out}
     taken = samples.spread(_SAMPLES)
-    moments = dict(_moments(slim, list(layers), taken, device))
+    moments = _moments(slim, list(layers), taken, device)
+    left_out.update({name: _NO_SAMPLES for name in layers if name not in moments})
+    layers = {name: node for name, node in layers.items() if name in moments}
     made = _with_norms(slim, layers, moments)
     able = set(_foldable(index(made), slim, layers))
     if able != layers.keys():
+        left_out.update({name: _NOT_FOLDED for name in layers if name not in able})
         layers = {name: node for name, node in layers.items() if name in able}
         made = _with_norms(slim, layers, moments)
-    known = index(original).producer
-    whole = _moments(original, [name for name in layers if name in known], taken, device)
-    biases = {name: node.inputs[2] for name, node in layers.items()}
-    return Norms(made, biases, dict(_sizes(index(made), whole)))
+    known = [name for name in layers if name in whole.producer]
+    sizes = _sizes(index(made), _moments(whole.model, known, taken, device))
+    return Norms(made, {n: node.inputs[2] for n, node in layers.items()}, dict(sizes), left_out)
 
 
-def _sizes(graph: Graph, whole: Iterable[tuple[str, Moments]]) -> Iterator[tuple[str, float]]:
-    for name, (mean, variance) in whole:
+def _sizes(graph: Graph, whole: Mapping[str, Moments]) -> Iterator[tuple[str, float]]:
+    for name, (mean, variance) in whole.items():
         scale, shift = graph.producer[name].inputs[1:3]
         yield scale, float(np.sqrt(variance.mean()))
         yield shift, float(np.sqrt(np.square(mean).mean()))
@@ -122,29 +130,28 @@ def _foldable(graph: Graph, slim: Model, layers: Mapping[str, Node]) -> Iterator
                 yield made
 
 
-def _layers(original: Model, graph: Graph, where: str) -> dict[str, Node]:
-    """The layers that get a normalisation, by what they make."""
-    wanted = {
-        node.outputs[0]
-        for node in index(inline_functions(original)).nodes
-        if node.op == "BatchNormalization"
-    }
+def _layers(whole: Graph, graph: Graph, where: str) -> dict[str, Node]:
+    """The layers that are meant to get a normalisation, by what they make."""
+    wanted = {node.outputs[0] for node in whole.nodes if node.op == "BatchNormalization"}
     return {
         node.outputs[0]: node
         for node in graph.nodes
-        if _can_have(graph, node)
+        if node.op in _LAYERS
+        and node.domain in DEFAULT_DOMAINS
         and (node.outputs[0] in wanted if where == "original" else _is_inner(graph, node))
     }
 
 
-def _can_have(graph: Graph, node: Node) -> bool:
-    """Whether a layer's weight and bias are its own, so that a normalisation can be folded in."""
-    if node.op not in _LAYERS or node.domain not in DEFAULT_DOMAINS or node.scope:
-        return False
-    return all(
-        name and graph.is_initializer(name) and graph.only_reader(name) is not None
-        for name in (node.input(1), node.input(2))
-    )
+def _hindrance(graph: Graph, node: Node) -> str:
+    """Why a normalisation cannot be put behind a layer; "" where it can."""
+    if graph.opset < _OPSET:
+        return f"operator set {graph.opset}, and {_OPSET} is the first that is known here"
+    if node.scope:
+        return "it lies in the body of another operator"
+    for name in (node.input(1), node.input(2)):
+        if not name or not graph.is_initializer(name) or graph.only_reader(name) is None:
+            return "it has no weight or no bias of its own to fold it into"
+    return "" if graph.model.weights[node.input(2)].ndim == 1 else _NOT_FOLDED
 
 
 def _is_inner(graph: Graph, node: Node) -> bool:
@@ -160,29 +167,42 @@ def _is_inner(graph: Graph, node: Node) -> bool:
 
 
 def _moments(
-    slim: Model, names: list[str], samples: Samples, device: torch.device
-) -> Iterator[tuple[str, Moments]]:
-    """Mean and variance of each channel (axis 1) of these tensors."""
-    module = GraphModule(oracle.showing(slim, names)).to(device).eval()
+    model: Model, names: Sequence[str], samples: Samples, device: torch.device
+) -> dict[str, Moments]:
+    """Mean and variance of each channel (axis 1) of these tensors, of those with samples first."""
+    if not names:
+        return {}
+    module = GraphModule(oracle.showing(model, names)).to(device).eval()
     sums: dict[str, list[torch.Tensor]] = {}
-    start, count = 0, 2
+    start, count = 0, 1
     with torch.no_grad():
         while start < len(samples):
             places = torch.arange(start, min(start + count, len(samples)))
             found = module(samples.at(places).on(device).inputs)
             for name in names:
-                channels = found[name].movedim(1, 0).flatten(1).double()
-                parts = [channels.sum(1), channels.square().sum(1)]
-                parts.append(parts[0].new_full((), channels.shape[1]))
-                known = sums.get(name)
-                sums[name] = [a + b for a, b in zip(known, parts, strict=True)] if known else parts
+                values = found[name]
+                if values.shape[0] != len(places):  # 1 is told from others by the second run
+                    sums.pop(name, None)
+                elif start == 0 or name in sums:
+                    sums[name] = _added(sums.get(name), values)
             start += len(places)
             each = sum(found[name].nbytes for name in names) / len(places)
-            count = int(max(2, min(64, _BYTES // max(each, 1))))
-    for name, (total, squares, size) in sums.items():
-        mean = total / size
-        variance = (squares / size - mean.square()).clamp_min(0)
-        yield name, (mean.cpu().numpy(), variance.cpu().numpy())
+            count = int(max(1 + (start == 1), min(64, _BYTES // max(each, 1))))
+    return {name: _of_sums(*parts) for name, parts in sums.items()}
+
+
+def _added(sums: list[torch.Tensor] | None, values: torch.Tensor) -> list[torch.Tensor]:
+    """Sums of values and of their squares by channel, and how many there are."""
+    over = [axis for axis in range(values.ndim) if axis != 1]
+    size = torch.tensor(values.numel() / values.shape[1], dtype=torch.float64)
+    wide = torch.float64
+    parts = [values.sum(over, dtype=wide), values.square().sum(over, dtype=wide), size]
+    return parts if sums is None else [a + b for a, b in zip(sums, parts, strict=True)]
+
+
+def _of_sums(total: torch.Tensor, squares: torch.Tensor, size: torch.Tensor) -> Moments:
+    mean = total.cpu() / size
+    return mean.numpy(), (squares.cpu() / size - mean.square()).clamp_min(0).numpy()
 
 
 def _with_norms(slim: Model, layers: Mapping[str, Node], moments: Mapping[str, Moments]) -> Model:

@@ -69,7 +69,8 @@ def stacked(feeds: list[Mapping[str, Array]], labels: Array | None = None) -> Sa
         whole = parts[0] if name in shared else np.concatenate(parts)
         half = whole.dtype.itemsize == 2 and whole.dtype.kind in "fV"  # V: bfloat16
         kind = np.float32 if half else whole.dtype
-        inputs[name] = torch.from_numpy(np.array(whole, dtype=kind, order="C"))
+        whole = whole.astype(kind, order="C", copy=name in shared)  # the rest is ours already
+        inputs[name] = torch.from_numpy(whole)
     counts = {len(values) for name, values in inputs.items() if name not in shared}
     if len(counts) != 1 or min(counts) < FEWEST:
         raise UsageError(
