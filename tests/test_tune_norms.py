@@ -44,7 +44,7 @@ def put_back(net: Net | onnx.ModelProto, where: str = "original") -> tuple[Model
     """The folded model, and it with normalisations put back."""
     original = Model.from_proto(net.proto() if isinstance(net, Net) else net)
     folded, samples = fold_batch_norms(original), samples_for(original)
-    return folded, norms_put_back(original, folded, where, samples, CPU), samples
+    return folded, norms_put_back(original, folded, where, samples), samples
 
 
 def gap(first: Model, second: Model, samples: Samples) -> float:
@@ -101,7 +101,7 @@ def test_inner_sums_tell_mean_and_deviation(monkeypatch: pytest.MonkeyPatch) -> 
     original = Model.from_proto(network(norm=True))
     folded, samples = fold_batch_norms(original), samples_for(original)
     monkeypatch.setattr(norms, "_BYTES", 1)
-    found = norms_put_back(original, folded, "original", samples, CPU).model
+    found = norms_put_back(original, folded, "original", samples).model
     feed = {name: values.numpy() for name, values in samples.inputs.items()}
     normed = normalisations(found)
     made = runtime.run(oracle.showing(folded, [n.output[0] for n in normed]), feed)
@@ -123,7 +123,7 @@ def test_where_a_cut_left_nothing_steps_have_the_size_of_the_original() -> None:
         for weight in node.input[1:] if node.output[0] in made else ():
             faint.set_weight(weight, faint.weights[weight] * np.float32(0.01))
     samples = samples_for(original)
-    found = norms_put_back(original, faint, "original", samples, CPU)
+    found = norms_put_back(original, faint, "original", samples)
     module = GraphModule(found.model)
     scales = {node.input[1]: node.output[0] for node in normalisations(found.model)}
     recipe = Recipe("adamw", 1.0, 0.0, 16, 1, None, (), 0)
@@ -148,7 +148,7 @@ def test_layers_without_their_own_weights_are_left() -> None:
         net.output(net.add("Relu", x, name="end"))
     original, slim = (net.proto() for net in nets)
     models = Model.from_proto(original), Model.from_proto(slim)
-    found = norms_put_back(*models, "original", samples_for(models[0]), CPU)
+    found = norms_put_back(*models, "original", samples_for(models[0]))
     assert not found.biases
     assert list(found.left_out) == ["first", "second"]
     result = tuned(original, slim, calib=X, steps=2)
@@ -166,7 +166,7 @@ def test_a_bias_of_another_shape_is_left(shape: tuple[int, ...]) -> None:
     made = normed.add("Gemm", normed.input("N", 4), normed.random(4, 8), normed.random(1))
     normed.output(normed.add("Relu", normed.norm(made, 8, name="normed")), shape=["N", 8])
     original, folded = (Model.from_proto(each.proto()) for each in (normed, net))
-    found = norms_put_back(original, folded, "original", samples_for(original), CPU)
+    found = norms_put_back(original, folded, "original", samples_for(original))
     assert not found.biases
     assert found.left_out == {"normed": norms._NOT_FOLDED}
     assert operators(found.model) == operators(folded)
@@ -186,7 +186,7 @@ def test_norms_of_functions_tell_their_sizes() -> None:
     """The original is looked at with its functions unfolded."""
     original = Model.from_proto(in_a_function(network(norm=True)))
     folded = fold_batch_norms(normalise(Source(original)).graph.model)
-    found = norms_put_back(original, folded, "original", samples_for(original), CPU)
+    found = norms_put_back(original, folded, "original", samples_for(original))
     assert len(found.sizes) == 2 * len(found.biases) > 0
 
 
@@ -207,17 +207,17 @@ def test_all_takes_inner_convolutions_alone() -> None:
     """Not what makes an output, not products, not what is normalised already."""
     model = Model.from_proto(network())
     samples = samples_for(model)
-    found = norms_put_back(model, model, "all", samples, CPU)
+    found = norms_put_back(model, model, "all", samples)
     assert set(found.biases) == {"stem", "block0_a", "block0_b", "block1_a", "block1_b"}
     assert gap(model, found.model, samples) < 1e-5
-    assert not norms_put_back(model, model, "original", samples, CPU).biases
-    assert not norms_put_back(model, model, "none", samples, CPU).biases
+    assert not norms_put_back(model, model, "original", samples).biases
+    assert not norms_put_back(model, model, "none", samples).biases
     net = Net()
     net.output(net.conv(net.input("N", 4, 6, 6), 4, 8, 3))
     _, alone, _ = put_back(net, "all")
     assert not alone.biases
     kept = Model.from_proto(network(norm=True))
-    partly = norms_put_back(kept, kept, "all", samples_for(kept), CPU)
+    partly = norms_put_back(kept, kept, "all", samples_for(kept))
     assert set(partly.biases) == {"stem", "block0_b", "block1_b"}
 
 
@@ -225,8 +225,15 @@ def test_tune_writes_the_graph_that_it_was_given(tmp_path: Path) -> None:
     original = network(norm=True)
     slim = slimmed(original)
     assert "BatchNormalization" not in [node.op_type for node in slim.graph.node]
+    said: list[str] = []
+
+    def tell(what: str, *_: Any, **__: Any) -> None:
+        said.append(what)
+
     for where, count in (("original", 2), ("all", 5), ("none", 0)):
-        result = tuned(original, slim, steps=30, norms=where)
+        said.clear()
+        result = tuned(original, slim, steps=30, norms=where, progress=tell)
+        assert ("tune: looking at what layers make" in said) == (count > 0)
         found = row(result)
         assert found.norms_put_back == count
         assert found.after.loss < found.before.loss

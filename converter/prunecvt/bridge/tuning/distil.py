@@ -124,18 +124,17 @@ def _distilled(
 ) -> Distilled:
     say, processes, device = run
     given, pair = pair, Pair(*map(runtime.comparable, (pair.original, pair.slim)))
-    learned, held = parted(samples, options.holdout, options.seed)
+    learned, held = (e.on(device) for e in parted(samples, options.holdout, options.seed))
     check_augmentable(learned.inputs, options.augment, pair.original.source)
     say = say if processes.first else silent
     say("tune: looking for inner activations to compare", lasting=options.hint > 0)
     objective, unhinted = _objective(pair, samples, options)
-    say("tune: looking at what layers make", lasting=options.norms != "none")
-    norms = norms_put_back(pair.original, pair.slim, options.norms, learned, device)
+    norms = norms_put_back(pair.original, pair.slim, options.norms, learned, say)
     student = _student(norms.model, objective, device)
     teacher = teacher_of(pair.original, objective.tensors, device, torch.get_num_threads())
     recipe = _recipe(options, len(learned))
     _check_share(student, recipe.batch, processes.size, put_back=bool(norms.biases))
-    lesson = Lesson(teacher, learned.on(device), held.on(device), objective, norms.sizes)
+    lesson = Lesson(teacher, learned, held, objective, norms.sizes)
     training = Training(student, lesson, recipe, processes, say)
     digest = _digest(given, samples, options, processes)
     kept = Checkpoint(path if processes.first else None, digest, options.checkpoint_minutes)

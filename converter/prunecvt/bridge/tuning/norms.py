@@ -19,6 +19,7 @@ import torch
 from prunecvt.bridge.module import GraphModule
 from prunecvt.bridge.tuning.samples import Samples
 from prunecvt.bridge.weights import replaced
+from prunecvt.pace import Progress, silent
 from prunecvt_passes import oracle
 from prunecvt_passes.fold import folded_weights, foldings
 from prunecvt_passes.graph import (
@@ -80,7 +81,7 @@ class Norms:
 
 
 def norms_put_back(
-    original: Model, slim: Model, where: str, samples: Samples, device: torch.device
+    original: Model, slim: Model, where: str, samples: Samples, say: Progress = silent
 ) -> Norms:
     """Puts BatchNormalization behind layers of the slimmed model; computes what it did.
 
@@ -89,8 +90,9 @@ def norms_put_back(
         slim: left untouched.
         where: ``original``: where the original has it; ``all``: behind all convolutions but those
             that make an output; ``none``: nowhere.
-        samples: that means and deviations are taken of, of the model's inputs.
-        device: where the model is run.
+        samples: that means and deviations are taken of, of the model's inputs; the models are
+            run on their device.
+        say: called before they are.
     """
     if where == "none":
         return Norms(slim)
@@ -98,8 +100,10 @@ def norms_put_back(
     layers = _layers(whole, graph, where)
     left_out = {name: why for name, node in layers.items() if (why := _hindrance(graph, node))}
     layers = {name: node for name, node in layers.items() if name not in left_out}
+    if layers:
+        say("tune: looking at what layers make", lasting=True)
     taken = samples.spread(_SAMPLES)
-    moments = _moments(slim, list(layers), taken, device)
+    moments = _moments(slim, list(layers), taken)
     left_out.update({name: _NO_SAMPLES for name in layers if name not in moments})
     layers = {name: node for name, node in layers.items() if name in moments}
     made = _with_norms(slim, layers, moments)
@@ -109,7 +113,7 @@ def norms_put_back(
         layers = {name: node for name, node in layers.items() if name in able}
         made = _with_norms(slim, layers, moments)
     known = [name for name in layers if name in whole.producer]
-    sizes = _sizes(index(made), _moments(whole.model, known, taken, device))
+    sizes = _sizes(index(made), _moments(whole.model, known, taken))
     return Norms(made, {n: node.inputs[2] for n, node in layers.items()}, dict(sizes), left_out)
 
 
@@ -166,19 +170,18 @@ def _is_inner(graph: Graph, node: Node) -> bool:
     )
 
 
-def _moments(
-    model: Model, names: Sequence[str], samples: Samples, device: torch.device
-) -> dict[str, Moments]:
+def _moments(model: Model, names: Sequence[str], samples: Samples) -> dict[str, Moments]:
     """Mean and variance of each channel (axis 1) of these tensors, of those with samples first."""
     if not names:
         return {}
+    device = next(iter(samples.inputs.values())).device
     module = GraphModule(oracle.showing(model, names)).to(device).eval()
     sums: dict[str, list[torch.Tensor]] = {}
     start, count = 0, 1
     with torch.no_grad():
         while start < len(samples):
             places = torch.arange(start, min(start + count, len(samples)))
-            found = module(samples.at(places).on(device).inputs)
+            found = module(samples.at(places.to(device)).inputs)
             for name in names:
                 values = found[name]
                 if values.shape[0] != len(places):  # 1 is told from others by the second run
