@@ -36,7 +36,10 @@ def test_the_report_tells_and_verify_understands(tmp_path: Path, call: Call) -> 
     assert "divergence from the original" in done.stdout
     assert "held-out loss" in done.stderr
     assert "Divergence from the original" in page.read_text()
-    assert "Tuned" in out.with_suffix(".report.html").read_text()
+    shown = out.with_suffix(".report.html").read_text()
+    assert "Tuned" in shown
+    assert "Tuning cuts nothing" in shown  # and not that nothing can be cut
+    assert "can be cut" not in shown
     assert out.with_suffix(".xml").exists()
     verified = call("verify", original, out, "--plan", plan, "--no-ir")
     assert verified.returncode == 0, verified.stderr
