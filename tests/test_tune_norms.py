@@ -23,6 +23,7 @@ from prunecvt.bridge.weights import replaced  # noqa: E402
 from prunecvt.errors import UsageError  # noqa: E402
 from prunecvt_passes import oracle, runtime  # noqa: E402
 from prunecvt_passes.fold import fold_batch_norms  # noqa: E402
+from prunecvt_passes.graph import index  # noqa: E402
 from prunecvt_passes.model import Model  # noqa: E402
 from prunecvt_passes.normalise import Source, normalise  # noqa: E402
 from test_fold import MAKERS  # noqa: E402
@@ -180,6 +181,24 @@ def test_what_has_no_samples_is_left() -> None:
     net.output(net.add("Relu", made), shape=[1, 8])
     _, found, _ = put_back(net)
     assert found.left_out == {"normed": norms._NO_SAMPLES}
+
+
+def test_what_the_slimmed_model_has_not_is_told() -> None:
+    """A normalisation whose tensor went, or is made by something else, has a reason."""
+    original = Model.from_proto(network(norm=True))
+    folded = fold_batch_norms(original).copy()
+    gone, other = (node.output[0] for node in normalisations(original))
+    for node in folded.proto.graph.node:
+        node.input[:] = ["renamed" if name == gone else name for name in node.input]
+        node.output[:] = ["renamed" if name == gone else name for name in node.output]
+        if node.output[0] == other:
+            node.op_type = "Softplus"
+            del node.input[1:], node.attribute[:]
+    left_out = dict(norms._lost(index(original), index(folded)))
+    assert left_out.keys() == {gone, other}
+    assert "no tensor of that name" in left_out[gone]
+    assert "Softplus makes it" in left_out[other]
+    assert not dict(norms._lost(index(original), index(original)))
 
 
 def test_norms_of_functions_tell_their_sizes() -> None:

@@ -98,7 +98,8 @@ def norms_put_back(
         return Norms(slim)
     graph, whole = index(slim), index(inline_functions(original))
     layers = _layers(whole, graph, where)
-    left_out = {name: why for name, node in layers.items() if (why := _hindrance(graph, node))}
+    left_out = dict(_lost(whole, graph)) if where == "original" else {}
+    left_out |= {name: why for name, node in layers.items() if (why := _hindrance(graph, node))}
     layers = {name: node for name, node in layers.items() if name not in left_out}
     if layers:
         say("tune: looking at what layers make", lasting=True)
@@ -144,6 +145,17 @@ def _layers(whole: Graph, graph: Graph, where: str) -> dict[str, Node]:
         and node.domain in DEFAULT_DOMAINS
         and (node.outputs[0] in wanted if where == "original" else _is_inner(graph, node))
     }
+
+
+def _lost(whole: Graph, graph: Graph) -> Iterator[tuple[str, str]]:
+    """What the original's normalisations make and no layer of the slimmed model does, and why."""
+    for node in whole.nodes:
+        if node.op == "BatchNormalization":
+            maker = graph.producer.get(node.outputs[0])
+            if maker is None:
+                yield node.outputs[0], "the slimmed model has no tensor of that name"
+            elif maker.op not in (*_LAYERS, "BatchNormalization"):
+                yield node.outputs[0], f"{maker.op} makes it there, which none is folded into"
 
 
 def _hindrance(graph: Graph, node: Node) -> str:
